@@ -1,0 +1,32 @@
+"""The seam of search: what to try next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from records.measurement import Measurement
+from records.schedule import Schedule
+
+Score: TypeAlias = Callable[[Sequence[Schedule]], npt.NDArray[np.float64]]
+"""Predicted merit of schedules, higher is faster; only the order means something."""
+
+
+class SearchStrategy(Protocol):
+    """Proposes schedules of one search (the union of several templates' spaces).
+
+    `ask(n)` gives at most `n` distinct schedules never asked before, told or not, and `[]` only
+    when the space is exhausted. `tell` reports each outcome, failures too; it may also report
+    schedules never asked (resumed from a database), which are then never asked either.
+    `guide(score)` hands over a cost model's prediction, or `None` to withdraw it.
+    Deterministic: the same seed, spaces and calls give the same proposals.
+    """
+
+    def ask(self, n: int) -> Sequence[Schedule]: ...
+
+    def tell(self, schedule: Schedule, measurement: Measurement) -> None: ...
+
+    def guide(self, score: Score | None) -> None: ...

@@ -1,0 +1,41 @@
+"""How long and how often a kernel is run to know its time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from records.canonical import Value
+
+
+@dataclass(frozen=True)
+class TimingPlan:
+    """The measurement protocol of one trial, exactly.
+
+    One launch with poisoned outputs is checked against the reference and is never timed. Then
+    `warmup_runs` are discarded; then runs are timed, each after a cache flush of `flush_bytes`
+    (0: warm caches), until `min_runs` are done and the 95 % confidence interval of the median
+    is within ± `interval` of it, or `max_runs` or `budget_s` seconds are used up. After
+    `drop_runs` timed runs a candidate whose fastest run is slower than `drop_above_s` is dropped:
+    it keeps its times and is marked `dropped`.
+
+    A compiler gets `compile_timeout_s`, a launch `launch_timeout_s`, before it is killed.
+    """
+
+    warmup_runs: int = 1
+    min_runs: int = 5
+    max_runs: int = 60
+    interval: float = 0.01
+    budget_s: float = 0.4
+    drop_runs: int = 2
+    drop_above_s: float | None = None
+    flush_bytes: int = 0
+    compile_timeout_s: float = 30.0
+    launch_timeout_s: float = 5.0
+
+    def dropping_above(self, time_s: float | None) -> TimingPlan:
+        return replace(self, drop_above_s=time_s)
+
+    @property
+    def circumstances(self) -> dict[str, Value]:
+        """The part of the plan that a time depends on; kept in the environment of a record."""
+        return {"flush_bytes": self.flush_bytes, "warmup_runs": self.warmup_runs}

@@ -1,0 +1,45 @@
+"""The seam of prediction: how fast a schedule will be, before it is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from records.record import TuningRecord
+from records.schedule import Schedule
+from records.target import Target
+from records.workload import Workload
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One number a schedule each, in the order asked.
+
+    `score`: higher is faster; comparable within one (workload, target) only. `spread`: the
+    model's own uncertainty in the same unit, 0 where it has no notion of it.
+    """
+
+    score: npt.NDArray[np.float64]
+    spread: npt.NDArray[np.float64]
+
+
+class CostModel(Protocol):
+    """Predicts the order of schedules by speed. Deterministic for a seed and equal records.
+
+    `fit(records)` replaces what was learnt; failures are part of the records and count as
+    slowest. Records of templates that this process does not know are skipped.
+    `ready` is false until there is enough to learn from; `predict` may be called only when true.
+    """
+
+    @property
+    def ready(self) -> bool: ...
+
+    def fit(self, records: Sequence[TuningRecord]) -> None: ...
+
+    def predict(
+        self, workload: Workload, target: Target, schedules: Sequence[Schedule]
+    ) -> Prediction: ...

@@ -1,0 +1,54 @@
+"""One line of a tuning log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from records.measurement import Measurement
+from records.schedule import Schedule
+from records.target import Target
+from records.workload import Workload
+
+
+class Kind(StrEnum):
+    """Why a measurement was made."""
+
+    SEARCH = "search"  # a trial of the search
+    FINAL = "final"  # a finalist, raced again interleaved: the time to believe
+    LIBRARY = "library"  # a vendor's library; the schedule names it
+
+
+@dataclass(frozen=True)
+class TuningRecord:
+    """A workload on a target, done by a schedule, measured. `created_at` is UTC, ISO 8601."""
+
+    workload: Workload
+    target: Target
+    schedule: Schedule
+    measurement: Measurement
+    created_at: str
+    kind: Kind = Kind.SEARCH
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "workload": self.workload.to_json(),
+            "target": self.target.to_json(),
+            "schedule": self.schedule.to_json(),
+            "measurement": self.measurement.to_json(),
+            "created_at": self.created_at,
+            "kind": str(self.kind),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TuningRecord:
+        return cls(
+            Workload.from_json(data["workload"]),
+            Target.from_json(data["target"]),
+            Schedule.from_json(data["schedule"]),
+            Measurement.from_json(data["measurement"]),
+            str(data["created_at"]),
+            Kind(data.get("kind", "search")),
+        )
