@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from autotune.timing import TimingPlan
+from records.canonical import Items
 from records.measurement import Measurement
 from records.schedule import Schedule
 from records.target import Target
@@ -39,6 +40,9 @@ class Runner(Protocol):
 
     @property
     def dialect(self) -> Dialect: ...
+
+    def environment(self, plan: TimingPlan) -> Items:
+        """The circumstances that measurements under this plan will carry: what may be resumed."""
 
     def measure(
         self, jobs: Sequence[Job], plan: TimingPlan
