@@ -28,9 +28,7 @@ _THREAD_SETTINGS = ("OPENBLAS_", "GOTO_", "MKL_", "OMP_", "KMP_", "BLIS_", "NVPL
 def clean_environment() -> Iterator[None]:
     """Without the variables that slow a BLAS down; child processes started inside inherit that."""
     saved = {
-        name: os.environ.pop(name)
-        for name in list(os.environ)
-        if name.startswith(_THREAD_SETTINGS)
+        name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_THREAD_SETTINGS)
     }
     try:
         yield
@@ -55,9 +53,7 @@ class Library(Protocol):
 
     def rejects(self, workload: Workload, target: Target) -> str: ...
 
-    def prepare(
-        self, workload: Workload, inputs: Inputs
-    ) -> Callable[[], npt.NDArray[Any]]: ...
+    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], npt.NDArray[Any]]: ...
 
     def details(self) -> dict[str, Value]: ...
 
