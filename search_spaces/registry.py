@@ -7,10 +7,13 @@ from typing import Any
 
 from records.errors import InvalidInputError
 from records.workload import Workload
+from search_spaces.matmul.op import MATMUL
 from search_spaces.op import Op
 from search_spaces.template import Template
 
-OPS: dict[str, Op] = {}
+OPS: dict[str, Op] = {
+    MATMUL.name: MATMUL,
+}
 
 _TEMPLATES: list[Template] = []
 

@@ -1,0 +1,1 @@
+"""What may be generated: ops, search spaces, templates and their kernel texts."""
