@@ -1,0 +1,26 @@
+"""Search strategies. One line a strategy; a module is imported when it is first asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from autotune.strategies.base import SearchStrategy
+from autotune.strategies.spaces import SearchableSpace
+from records.errors import InvalidInputError
+
+STRATEGIES = {
+    "evolutionary": "autotune.strategies.evolutionary:Evolutionary",
+    "random": "autotune.strategies.random_search:RandomSearch",
+    "local": "autotune.strategies.local_search:LocalSearch",
+    "exhaustive": "autotune.strategies.exhaustive:Exhaustive",
+}
+DEFAULT = "evolutionary"
+
+
+def make_strategy(name: str, space: SearchableSpace, seed: int) -> SearchStrategy:
+    """The strategy of that name over `space`; `InvalidInputError` lists the names there are."""
+    if name not in STRATEGIES:
+        raise InvalidInputError(f"no strategy {name!r}; there are: {', '.join(STRATEGIES)}")
+    module, _, attribute = STRATEGIES[name].partition(":")
+    return cast(SearchStrategy, getattr(import_module(module), attribute)(space, seed))

@@ -1,0 +1,144 @@
+"""Numbers that describe a schedule of a workload on a target, each with a name.
+
+Three groups: the schedule itself (knobs and template), the workload and the target, and what the
+template's `KernelStats` say of the meeting of all three. Trees do not care for monotone
+transformations, so a knob is one column and not a second one of its logarithm; quantities of
+wide range are kept in log2 to survive float32. A number that is unknown is NaN, which XGBoost
+treats as missing: that is how templates with different knobs share one model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from records.canonical import Items, Value
+from records.schedule import Schedule
+from records.target import Target
+from records.workload import Workload
+from search_spaces.kernel import KernelStats
+
+Column: TypeAlias = npt.NDArray[np.float64]
+
+_ELEMENT_BYTES = {"float64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+_STATS = tuple(field.name for field in fields(KernelStats) if field.name != "extra")
+
+
+def context_features(workload: Workload, target: Target) -> dict[str, float]:
+    """Features that all schedules of one workload on one target share."""
+    return _log2_items("workload", workload.params) | {
+        "target.backend=" + target.backend: 1.0,
+        "target.arch=" + target.arch: 1.0,
+        **_log2_items("target", target.limits),
+    }
+
+
+def knob_features(schedule: Schedule) -> dict[str, float]:
+    """The knobs as they are; a category becomes a column named after its value."""
+    features = {"template=" + schedule.template: 1.0}
+    for name, value in schedule.knobs:
+        if isinstance(value, (bool, int, float)):
+            features["knob." + name] = float(value)
+        else:
+            features |= _categories("knob." + name, value)
+    return features
+
+
+def stats_features(
+    workload: Workload, target: Target, stats: Sequence[KernelStats]
+) -> dict[str, Column]:
+    """One array a feature, one entry a schedule, in order."""
+    raw = {name: _known([getattr(each, name) for each in stats]) for name in _STATS}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        columns = {f"stats.{name}": np.log2(values) for name, values in raw.items()}
+        columns |= _work_features(raw)
+        columns |= _launch_features(raw, target)
+        columns |= _memory_features(raw, workload, target)
+    for name in sorted({name for each in stats for name, _ in each.extra}):
+        found = [dict(each.extra).get(name, math.nan) for each in stats]
+        columns["extra." + name] = np.array(found, dtype=np.float64)
+    return columns
+
+
+def _work_features(raw: dict[str, Column]) -> dict[str, Column]:
+    """Arithmetic intensity (FLOP a byte), and the share of the work that is not padding."""
+    return {
+        "intensity.dram": np.log2(raw["flops"] / raw["dram_bytes"]),
+        "intensity.l2": np.log2(raw["flops"] / raw["l2_bytes"]),
+        "edge_efficiency": raw["useful_flops"] / raw["flops"],
+        "work_per_thread": np.log2(raw["flops"] / (raw["groups"] * raw["threads"])),
+    }
+
+
+def _launch_features(raw: dict[str, Column], target: Target) -> dict[str, Column]:
+    """How evenly the groups fill the device: waves, tail, resident work-items."""
+    threads = raw["threads"]
+    warp = _limit(target, "warp")
+    per_unit = raw["groups"] / _limit(target, "units")
+    resident = np.fmin(
+        _limit(target, "shared_bytes") / raw["shared_bytes"],
+        _limit(target, "registers") / (raw["registers"] * threads),
+    )
+    resident = np.where(np.isnan(resident), np.nan, np.maximum(np.floor(resident), 1.0))
+    waves = per_unit / resident
+    return {
+        "groups_per_unit": np.log2(per_unit),
+        "unit_efficiency": per_unit / np.ceil(per_unit),
+        "waves": np.log2(waves),
+        "wave_efficiency": waves / np.ceil(waves),
+        "resident_threads": np.log2(np.fmin(resident, per_unit) * threads),
+        "warp_efficiency": threads / (np.ceil(threads / warp) * warp),
+    }
+
+
+def _memory_features(
+    raw: dict[str, Column], workload: Workload, target: Target
+) -> dict[str, Column]:
+    """What fits where, and how much of a hardware vector is used."""
+    kept = raw["working_set_bytes"]
+    element_bytes = _ELEMENT_BYTES.get(str(workload.values.get("dtype", "")), math.nan)
+    vector_bytes = raw["vector_lanes"] * element_bytes
+    columns = {
+        f"working_set_of_{level}": np.log2(kept / _limit(target, level))
+        for level in ("l1_bytes", "l2_bytes", "cache_bytes")
+    }
+    return columns | {
+        "dram_of_cache": np.log2(raw["dram_bytes"] / _limit(target, "cache_bytes")),
+        "scratch_of_cache": np.log2(raw["scratch_bytes"] / _limit(target, "cache_bytes")),
+        "vector_fill": np.log2(vector_bytes / _limit(target, "vector_bytes")),
+        "shared_share": raw["shared_bytes"] / _limit(target, "shared_bytes"),
+    }
+
+
+def _limit(target: Target, name: str) -> float:
+    """A numeric limit, NaN where the device does not tell."""
+    return float(target.limit(name, 0)) or math.nan
+
+
+def _known(values: Sequence[float]) -> Column:
+    """Statistics as an array, their zeros ("unknown") as NaN."""
+    array = np.array(values, dtype=np.float64)
+    array[array <= 0.0] = np.nan
+    return array
+
+
+def _log2_items(prefix: str, items: Items) -> dict[str, float]:
+    features: dict[str, float] = {}
+    for name, value in items:
+        if isinstance(value, bool):
+            features[f"{prefix}.{name}"] = float(value)
+        elif isinstance(value, (int, float)):
+            features[f"{prefix}.{name}"] = math.log2(value) if value > 0 else math.nan
+        else:
+            features |= _categories(f"{prefix}.{name}", value)
+    return features
+
+
+def _categories(name: str, value: Value) -> dict[str, float]:
+    values: Iterable[object] = value if isinstance(value, tuple) else (value,)
+    return {f"{name}={each}": 1.0 for each in values}
