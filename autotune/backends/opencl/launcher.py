@@ -1,0 +1,145 @@
+"""A winner as a callable over numpy arrays, `pyopencl.array.Array`s and `pyopencl.Buffer`s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from autotune.backends.opencl import arguments
+from autotune.backends.opencl.binaries import unpacked
+from autotune.backends.opencl.driver import cl, cl_array, errors
+from autotune.backends.opencl.kernels import Kernels
+from autotune.backends.opencl.memory import aligned_bytes
+from autotune.backends.opencl.target import is_cpu
+from records.errors import InvalidInputError
+from search_spaces.kernel import Array, KernelSource
+
+
+class OpenCLLauncher:
+    """`autotune.backends.base.Launcher`. Arrays of any context on the same device will do."""
+
+    def __init__(self, queue: Any, source: KernelSource, binary: bytes) -> None:
+        self._queue = queue
+        self._source = source
+        self._binary = binary
+        self._bound: dict[int, _Bound] = {}
+        self._bind(queue)  # a binary of another device is refused now, not at the first call
+
+    def __call__(
+        self, arrays: Mapping[str, Any], out: Mapping[str, Any] | None = None, queue: Any = None
+    ) -> dict[str, Any]:
+        given = arguments.sort(self._source.arrays, arrays, out or {})
+        if arguments.on_host(given):
+            return self._call_on_host(given, queue or self._queue)
+        return self._call_on_device(given, queue)
+
+    def _call_on_host(self, given: arguments.Given, queue: Any) -> dict[str, Any]:
+        bound = self._bind(queue)
+        outputs = {array.name: given.out.get(array.name, _empty(array)) for array in given.outputs}
+        arguments.refuse_overlap(given.inputs, outputs)
+        with errors("moving the arrays to the device"):
+            buffers = {name: bound.host_input(queue, name, a) for name, a in given.inputs.items()}
+            buffers |= {name: bound.host_output(name, a) for name, a in outputs.items()}
+        bound.run(queue, buffers | given.scalars, wait_for=None)
+        with errors("reading the outputs"):
+            for name, array in outputs.items():
+                _fetch(queue, buffers[name], array)
+        return outputs
+
+    def _call_on_device(self, given: arguments.Given, queue: Any) -> dict[str, Any]:
+        queue = queue or arguments.queue_of(given) or self._queue
+        arguments.refuse_other_context(given, queue)
+        bound = self._bind(queue)
+        outputs = {
+            array.name: given.out[array.name]
+            if array.name in given.out
+            else cl_array.empty(queue, array.shape, np.dtype(array.dtype))
+            for array in given.outputs
+        }
+        device_arrays = given.inputs | outputs
+        buffers = {name: arguments.buffer_of(name, a) for name, a in device_arrays.items()}
+        events = [event for a in device_arrays.values() for event in getattr(a, "events", ())]
+        done = bound.run(queue, buffers | given.scalars, wait_for=events)
+        for array in outputs.values():
+            if isinstance(array, cl_array.Array):
+                array.add_event(done)
+        return outputs
+
+    def _bind(self, queue: Any) -> _Bound:
+        if queue.device != self._queue.device:
+            raise InvalidInputError(
+                f"this kernel was compiled for {self._queue.device.name.strip()}, the queue "
+                f"belongs to {queue.device.name.strip()}: use a queue of the same device"
+            )
+        key = queue.context.int_ptr
+        if key not in self._bound:
+            self._bound[key] = _Bound(queue, self._source, self._binary)
+        return self._bound[key]
+
+
+class _Bound:
+    """The program, its scratch and staging memory in one context, made once and kept."""
+
+    def __init__(self, queue: Any, source: KernelSource, binary: bytes) -> None:
+        self._context = queue.context
+        self._zero_copy = is_cpu(queue.device)
+        program = unpacked(self._context, queue.device, source, binary)
+        self._kernels = Kernels(program, queue.device, source)
+        self._staging: dict[str, Any] = {}
+        self._last: Any = None
+        flags = cl.mem_flags.READ_WRITE
+        with errors("memory for the kernel's scratch"):
+            self._scratch = {
+                scratch.name: cl.Buffer(self._context, flags, scratch.bytes)
+                for scratch in source.scratch
+            }
+
+    def run(self, queue: Any, values: Mapping[str, Any], wait_for: list[Any] | None) -> Any:
+        """Enqueue; the event of the last launch. Calls share scratch, so one waits for another."""
+        waits = [*(wait_for or ()), *([self._last] if self._scratch and self._last else ())]
+        self._kernels.bind({**values, **self._scratch})
+        self._last = self._kernels.enqueue(queue, waits or None)[-1]
+        return self._last
+
+    def host_input(self, queue: Any, name: str, array: Any) -> Any:
+        if self._can_share(array):
+            return self._shared(array)
+        buffer = self._staged(name, array.nbytes)
+        cl.enqueue_copy(queue, buffer, array)
+        return buffer
+
+    def host_output(self, name: str, array: Any) -> Any:
+        return self._shared(array) if self._can_share(array) else self._staged(name, array.nbytes)
+
+    def _can_share(self, array: Any) -> bool:
+        return self._zero_copy and arguments.is_aligned(array) and array.flags.writeable
+
+    def _shared(self, array: Any) -> Any:
+        flags = cl.mem_flags.READ_WRITE | cl.mem_flags.USE_HOST_PTR
+        return cl.Buffer(self._context, flags, hostbuf=array)
+
+    def _staged(self, name: str, size: int) -> Any:
+        if name not in self._staging:
+            flags = cl.mem_flags.READ_WRITE
+            self._staging[name] = cl.Buffer(self._context, flags, size)
+        return self._staging[name]
+
+
+def _empty(array: Array) -> Any:
+    dtype = np.dtype(array.dtype)
+    size = int(np.prod(array.shape)) * dtype.itemsize
+    return aligned_bytes(size).view(dtype).reshape(array.shape)
+
+
+def _fetch(queue: Any, buffer: Any, array: Any) -> None:
+    """Wait, and make `array` hold the contents of `buffer`, which may be the same memory."""
+    if buffer.flags & cl.mem_flags.USE_HOST_PTR:
+        mapped, _ = cl.enqueue_map_buffer(
+            queue, buffer, cl.map_flags.READ, 0, array.shape, array.dtype
+        )
+        mapped.base.release(queue)
+        queue.finish()
+    else:
+        cl.enqueue_copy(queue, array, buffer)
