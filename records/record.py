@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -52,3 +53,8 @@ class TuningRecord:
             str(data["created_at"]),
             Kind(data.get("kind", "search")),
         )
+
+
+def utc_now() -> str:
+    """The time for `created_at`: UTC, milliseconds, always of the same width, so it sorts."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

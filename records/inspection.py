@@ -1,0 +1,74 @@
+"""What a tuning database holds, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from records import queries, schema
+from records.catalogue import Catalogue
+from records.connection import Connection
+from records.match import Match
+from records.rows import decode
+from records.target import Target
+from records.workload import Workload
+
+TABLES = ("sessions", "workloads", "targets", "environments", "trials")
+
+
+@dataclass(frozen=True)
+class PairInfo:
+    """A workload on a target: how many trials, and the best of them if one is usable."""
+
+    workload: Workload
+    target: Target
+    trials: int
+    best: Match | None
+
+
+@dataclass(frozen=True)
+class DatabaseInfo:
+    """`bytes` counts the write-ahead log too; `rows` goes by table, `statuses` by trial status."""
+
+    path: Path
+    schema_version: int
+    bytes: int
+    rows: Mapping[str, int]
+    statuses: Mapping[str, int]
+    pairs: tuple[PairInfo, ...]
+
+
+def info(connection: Connection, catalogue: Catalogue) -> DatabaseInfo:
+    statuses = connection.rows(
+        "SELECT status, count(*) FROM trials GROUP BY status ORDER BY 2 DESC"
+    )
+    pairs = connection.rows(
+        "SELECT workload_id, target_id, count(*) FROM trials GROUP BY 1, 2 ORDER BY min(id)"
+    )
+    return DatabaseInfo(
+        connection.path,
+        schema.version_of(connection),
+        _bytes(connection.path),
+        {table: connection.value(f"SELECT count(*) FROM {table}") for table in TABLES},
+        dict(statuses),
+        tuple(_pair_info(connection, catalogue, *pair) for pair in pairs),
+    )
+
+
+def _pair_info(
+    connection: Connection, catalogue: Catalogue, workload: int, target: int, trials: int
+) -> PairInfo:
+    rows = queries.ranking(connection, queries.Pair(workload, target), None, False)
+    fastest = next(rows, None)
+    return PairInfo(
+        catalogue.workload(workload),
+        catalogue.target(target),
+        trials,
+        None if fastest is None else Match(decode(fastest, catalogue)),
+    )
+
+
+def _bytes(path: Path) -> int:
+    files = (path, path.with_name(path.name + "-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())

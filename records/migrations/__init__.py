@@ -1,0 +1,1 @@
+"""One module for each schema version. A released one never changes again."""
