@@ -1,0 +1,108 @@
+"""A constraint seen as a set of positions: evaluated in bulk, remembered as a truth table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, starmap
+
+import numpy as np
+
+from records.errors import InvalidInputError
+from search_spaces.constraints import Constraint
+from search_spaces.diagram import Bools, Ints
+from search_spaces.knobs import Knob
+
+TABLE_CELLS = 1 << 24  # the largest truth table kept, one byte a cell
+TABLE_CALLS = 1 << 21  # the most calls of one constraint spent on filling its table: a second
+_CHUNK = 1 << 16
+
+
+class Relation:
+    """One constraint over positions of knobs. `scope` lists its knobs' places, ascending."""
+
+    def __init__(self, constraint: Constraint, knobs: Sequence[Knob]) -> None:
+        place = {knob.name: at for at, knob in enumerate(knobs)}
+        places = [place[name] for name in constraint.knobs]
+        self.constraint = constraint
+        self.scope = tuple(sorted(places))
+        self.shape = tuple(len(knobs[at].values) for at in self.scope)
+        self._columns = [self.scope.index(at) for at in places]
+        self._values = [np.array(knobs[at].values, dtype=object) for at in places]
+        self._known: Bools | None = None
+        self._truth: Bools | None = None
+
+    @property
+    def cells(self) -> int:
+        return math.prod(self.shape)
+
+    def holds(self, rows: Ints) -> Bools:
+        """Whether it holds at each row of positions, shape (rows, scope)."""
+        chunks = (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
+        answers = chain.from_iterable(self._answers(chunk) for chunk in chunks)
+        return np.fromiter(answers, dtype=np.bool_, count=len(rows))
+
+    def _answers(self, rows: Ints) -> Iterator[bool]:
+        arguments = list(
+            zip(
+                *(
+                    values[rows[:, column]].tolist()
+                    for values, column in zip(self._values, self._columns, strict=True)
+                ),
+                strict=True,
+            )
+        )
+        try:
+            return iter([bool(answer) for answer in starmap(self.constraint.holds, arguments)])
+        except Exception:
+            # Once more, slowly, to say at which values it failed.
+            return iter([self.constraint.check(values) for values in arguments])
+
+    @property
+    def broken(self) -> int:
+        """How many combinations of its own knobs break it."""
+        if self.cells > TABLE_CELLS:
+            raise InvalidInputError(
+                f"constraint {self.constraint.reason!r} spans {self.cells} combinations of its "
+                f"knobs; at most {TABLE_CELLS} can be counted: split it into constraints over "
+                "fewer knobs"
+            )
+        table = self.table(np.ones(self.shape, dtype=np.bool_))
+        return self.cells - int(np.count_nonzero(table))
+
+    def table(self, allowed: Bools) -> Bools:
+        """Truth at every cell of `allowed`, false elsewhere; shape as `shape`."""
+        if self._known is None or self._truth is None:
+            self._known = np.zeros(self.shape, dtype=np.bool_)
+            self._truth = np.zeros(self.shape, dtype=np.bool_)
+        asked = allowed & ~self._known
+        self._truth[asked] = self.holds(np.argwhere(asked))
+        self._known |= asked
+        return self._truth & allowed
+
+
+def tabulated(relations: Iterable[Relation]) -> dict[Relation, Bools]:
+    """Truth tables of those relations for which one is affordable, small ones first.
+
+    Each is evaluated only where all tables before it leave something; elsewhere it counts as
+    false, so the tables are right together, not each by itself.
+    """
+    tables: dict[Relation, Bools] = {}
+    for relation in sorted(relations, key=lambda relation: relation.cells):
+        if relation.cells > TABLE_CELLS:
+            break
+        allowed = np.ones(relation.shape, dtype=np.bool_)
+        for other, table in tables.items():
+            allowed &= _shadow(other, table, relation)
+        if np.count_nonzero(allowed) <= TABLE_CALLS:
+            tables[relation] = relation.table(allowed)
+    return tables
+
+
+def _shadow(other: Relation, table: Bools, onto: Relation) -> Bools:
+    """Where `other` can still hold, seen from the scope of `onto`; broadcasts to its shape."""
+    hidden = tuple(axis for axis, at in enumerate(other.scope) if at not in onto.scope)
+    shape = [
+        size if at in other.scope else 1 for at, size in zip(onto.scope, onto.shape, strict=True)
+    ]
+    return np.asarray(table.any(axis=hidden).reshape(shape))
