@@ -38,7 +38,8 @@ class OpenCLBackend:
         self._device = device
         with errors(f"opening {device.name.strip()}"):
             self._context = cl.Context([device])
-            self._queue: Any = cl.CommandQueue(self._context)
+            profiling = cl.command_queue_properties.PROFILING_ENABLE
+            self._queue: Any = cl.CommandQueue(self._context, properties=profiling)
         self._flusher = Flusher(self._queue)
         self._target = target_of(device)
 

@@ -57,11 +57,19 @@ class OpenCLExecution:
             self._queue.finish()
 
     def launch(self) -> float:
+        """Seconds from the start of the first launch to the end of the last, by the device.
+
+        Measured on Intel's CPU runtime: the host's clock around the same launches reads 4 µs
+        more when idle, and milliseconds more when other processes delay the wake-up of its
+        threads (median 5.6 ms against 3.8 ms); the fastest runs agree. Profiling costs nothing.
+        """
         start_s = time.perf_counter()
-        self._kernels.enqueue(self._queue)
+        events = self._kernels.enqueue(self._queue)
         with errors("running the kernel"):
             self._queue.finish()
-        return time.perf_counter() - start_s
+            host_s = time.perf_counter() - start_s
+            device_s = (events[-1].profile.end - events[0].profile.start) * 1e-9
+        return device_s if 0.0 < device_s <= host_s else host_s  # a clock too coarse, or broken
 
     def flush(self, flush_bytes: int) -> None:
         with errors("flushing caches"):
