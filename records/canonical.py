@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from typing import TypeAlias
 
 Scalar: TypeAlias = bool | int | float | str
@@ -15,19 +17,33 @@ Items: TypeAlias = tuple[tuple[str, Value], ...]
 def freeze(values: Mapping[str, object] | Iterable[tuple[str, object]]) -> Items:
     """Sorted, hashable items of a mapping whose values are scalars or sequences of scalars.
 
-    Raises `TypeError` for any other value.
+    Scalars become plain `bool`, `int`, `float` or `str`, also from numpy's numbers. Raises
+    `TypeError` for any other value, `ValueError` for NaN, infinity and a name given twice.
     """
-    pairs = values.items() if isinstance(values, Mapping) else values
-    return tuple(sorted((str(name), _frozen(name, value)) for name, value in pairs))
+    pairs = list(values.items() if isinstance(values, Mapping) else values)
+    frozen = {str(name): _frozen(name, value) for name, value in pairs}
+    if len(frozen) < len(pairs):
+        raise ValueError(f"need each name once, got {sorted(str(name) for name, _ in pairs)}")
+    return tuple(sorted(frozen.items()))
 
 
-def _frozen(name: str, value: object) -> Value:
-    if isinstance(value, (bool, int, float, str)):
-        return value
+def _frozen(name: object, value: object) -> Value:
     if isinstance(value, (list, tuple)):
-        scalars = tuple(value)
-        if all(isinstance(scalar, (bool, int, float, str)) for scalar in scalars):
-            return scalars
+        return tuple(_scalar(name, scalar) for scalar in value)
+    return _scalar(name, value)
+
+
+def _scalar(name: object, value: object) -> Scalar:
+    if type(value) in (bool, int, str):
+        return value  # type: ignore[return-value]
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        if not math.isfinite(value):
+            raise ValueError(f"{name}={value!r}: need a finite number")
+        return float(value) + 0.0  # -0.0 equals 0.0, so it must have the same text
     raise TypeError(f"{name}={value!r}: need a bool, int, float, str or a sequence of them")
 
 

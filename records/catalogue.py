@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from records.canonical import Items, canonical_json, freeze
 from records.connection import Connection
@@ -34,15 +35,13 @@ class Catalogue:
         return self._find("environments", canonical_json(dict(environment)))
 
     def store_workload(self, workload: Workload) -> int:
-        params = canonical_json(dict(workload.params))
-        return self._store("workloads", workload.key, {"op": workload.op, "params": params})
+        return self._store("workloads", workload.key, lambda: _workload_columns(workload))
 
     def store_target(self, target: Target) -> int:
-        columns = target.to_json() | {"limits": canonical_json(dict(target.limits))}
-        return self._store("targets", target.key, columns)
+        return self._store("targets", target.key, lambda: _target_columns(target))
 
     def store_environment(self, key: str) -> int:
-        return self._store("environments", key, {})
+        return self._store("environments", key, dict)
 
     def workload(self, number: int) -> Workload:
         if number not in self._workloads:
@@ -67,10 +66,10 @@ class Catalogue:
             self._ids[table, key] = number
         return self._ids[table, key]
 
-    def _store(self, table: str, key: str, columns: dict[str, str]) -> int:
+    def _store(self, table: str, key: str, columns: Callable[[], dict[str, str]]) -> int:
         number = self._find(table, key)
         if number is None:
-            number = self._connection.insert(table, {"key": key, **columns})
+            number = self._connection.insert(table, {"key": key, **columns()})
             self._ids[table, key] = number
         return number
 
@@ -78,3 +77,11 @@ class Catalogue:
         text = self._connection.value(f"SELECT key FROM {table} WHERE id = ?", (number,))
         data: dict[str, object] = json.loads(text)
         return data
+
+
+def _workload_columns(workload: Workload) -> dict[str, str]:
+    return {"op": workload.op, "params": canonical_json(dict(workload.params))}
+
+
+def _target_columns(target: Target) -> dict[str, str]:
+    return target.to_json() | {"limits": canonical_json(dict(target.limits))}

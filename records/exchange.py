@@ -54,9 +54,7 @@ def read(lines: Iterable[str], name: str) -> Iterator[TuningRecord | str]:
     for number, line in numbered:
         try:
             yield TuningRecord.from_json(json.loads(line))
-        except KeyError as error:
-            yield f"{name}, line {number}: no {error} in this record"
-        except (AttributeError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             yield f"{name}, line {number}: not a tuning record ({error})"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from records import queries, schema
@@ -60,12 +61,12 @@ def _pair_info(
     connection: Connection, catalogue: Catalogue, workload: int, target: int, trials: int
 ) -> PairInfo:
     rows = queries.ranking(connection, queries.Pair(workload, target), None, False)
-    fastest = next(rows, None)
+    fastest = decode(list(islice(rows, 1)), catalogue)
     return PairInfo(
         catalogue.workload(workload),
         catalogue.target(target),
         trials,
-        None if fastest is None else Match(decode(fastest, catalogue)),
+        Match(fastest[0]) if fastest else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from records import fields
 from records.canonical import Items, canonical_json, freeze
 
 
@@ -28,7 +30,8 @@ class Status(StrEnum):
 class Measurement:
     """The outcome of one trial.
 
-    `times_s`: seconds of each timed run of the whole computation (all launches), in order.
+    `times_s`: seconds of each timed run of the whole computation (all launches), in order;
+    positive and at least one if ok, none for a failure (`ValueError` otherwise).
     `error`: the reason of a failure, kept as the compiler, driver or check gave it.
     `compile_s`: seconds the compiler took; 0.0 where it did not run.
     `details`: facts of this binary and run, such as registers, spill bytes, largest error,
@@ -43,6 +46,15 @@ class Measurement:
     details: Items = field(default=())
     environment: Items = field(default=())
 
+    def __post_init__(self) -> None:
+        if self.is_ok != bool(self.times_s) or not all(
+            0.0 < time_s < math.inf for time_s in self.times_s
+        ):
+            raise ValueError(
+                "an ok measurement needs positive finite times and a failure none, "
+                f"got {self.status} with {self.times_s!r}"
+            )
+
     @classmethod
     def ok(
         cls,
@@ -52,10 +64,8 @@ class Measurement:
         details: Mapping[str, object] | None = None,
         environment: Mapping[str, object] | None = None,
     ) -> Measurement:
-        if not times_s or not all(time_s > 0.0 for time_s in times_s):
-            raise ValueError(f"an ok measurement needs positive times, got {times_s!r}")
         return cls(
-            Status.OK, times_s, "", compile_s, freeze(details or {}), freeze(environment or {})
+            Status.OK, times_s, "", compile_s, _facts(details or {}), freeze(environment or {})
         )
 
     @classmethod
@@ -68,9 +78,7 @@ class Measurement:
         details: Mapping[str, object] | None = None,
         environment: Mapping[str, object] | None = None,
     ) -> Measurement:
-        if status is Status.OK:
-            raise ValueError("a failure needs a status other than ok")
-        return cls(status, (), error, compile_s, freeze(details or {}), freeze(environment or {}))
+        return cls(status, (), error, compile_s, _facts(details or {}), freeze(environment or {}))
 
     @property
     def is_ok(self) -> bool:
@@ -101,10 +109,20 @@ class Measurement:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
         return cls(
-            Status(data["status"]),
-            tuple(float(time_s) for time_s in data["times_s"]),
-            data["error"],
-            float(data["compile_s"]),
-            freeze(data["details"]),
-            freeze(data["environment"]),
+            Status(fields.text(data, "status")),
+            fields.numbers(data, "times_s"),
+            fields.text(data, "error"),
+            fields.number(data, "compile_s"),
+            freeze(fields.mapping(data, "details")),
+            freeze(fields.mapping(data, "environment")),
         )
+
+
+def _facts(details: Mapping[str, object]) -> Items:
+    """Frozen details. A largest error may be infinite or NaN: kept as text, JSON has neither."""
+    return freeze(
+        {
+            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in details.items()
+        }
+    )

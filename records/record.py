@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from records import fields
 from records.measurement import Measurement
 from records.schedule import Schedule
 from records.target import Target
@@ -46,12 +47,12 @@ class TuningRecord:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TuningRecord:
         return cls(
-            Workload.from_json(data["workload"]),
-            Target.from_json(data["target"]),
-            Schedule.from_json(data["schedule"]),
-            Measurement.from_json(data["measurement"]),
-            str(data["created_at"]),
-            Kind(data.get("kind", "search")),
+            Workload.from_json(fields.mapping(data, "workload")),
+            Target.from_json(fields.mapping(data, "target")),
+            Schedule.from_json(fields.mapping(data, "schedule")),
+            Measurement.from_json(fields.mapping(data, "measurement")),
+            fields.text(data, "created_at"),
+            Kind(fields.text(data, "kind")),
         )
 
 

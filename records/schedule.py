@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from records import fields
 from records.canonical import Items, Value, canonical_json, freeze
 
 
@@ -38,7 +39,11 @@ class Schedule:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Schedule:
-        return cls.of(data["template"], data["version"], data["knobs"])
+        return cls.of(
+            fields.text(data, "template"),
+            fields.integer(data, "version"),
+            fields.mapping(data, "knobs"),
+        )
 
     def __str__(self) -> str:
         inside = ", ".join(f"{name}={value}" for name, value in self.knobs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +19,7 @@ from records.match import Match
 from records.measurement import Measurement
 from records.record import Kind, TuningRecord
 from records.remedy import not_tuned
-from records.rows import decode, decode_measurement, items
+from records.rows import decode, decode_measurements, decode_schedules
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
@@ -119,7 +120,7 @@ class TuningDatabase:
             return iter(())
         found = queries.ids(self._connection, workload_id, target_id, op, kinds, ok_only)
         pages = queries.pages(self._connection, found)
-        return (decode(row, self._catalogue) for page in pages for row in page)
+        return (record for page in pages for record in decode(page, self._catalogue))
 
     def measured(
         self, workload: Workload, target: Target, environment: Items
@@ -129,10 +130,12 @@ class TuningDatabase:
         number = self._catalogue.find_environment(environment)
         if pair is None or number is None:
             return {}
-        return {
-            Schedule(row[0], row[1], items(row[2])): decode_measurement(row[3:], environment)
-            for row in queries.measured(self._connection, pair, number)
-        }
+        rows = queries.measured(self._connection, pair, number)
+        schedules = decode_schedules([row[:3] for row in rows])
+        measurements = decode_measurements(
+            [row[3:] for row in rows], repeat(environment, len(rows))
+        )
+        return dict(zip(schedules, measurements, strict=True))
 
     def best(
         self,
@@ -165,7 +168,7 @@ class TuningDatabase:
         """Newest record of each library (a schedule of kind `LIBRARY`), fastest first."""
         pair = self._pair(workload, target)
         rows = queries.libraries(self._connection, pair) if pair else []
-        return [decode(row, self._catalogue) for row in rows]
+        return decode(rows, self._catalogue)
 
     def workloads(self) -> list[Workload]:
         """Every workload that was ever tuned or imported, oldest first."""
@@ -253,6 +256,6 @@ class TuningDatabase:
             return
         number = None if environment is None else self._catalogue.find_environment(environment)
         for row in queries.ranking(self._connection, pair, number, include_libraries):
-            record = decode(row, self._catalogue)
+            (record,) = decode([row], self._catalogue)
             fits = environment is None or record.measurement.environment == environment
             yield Match(record, "exact" if fits else "stale")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from records import fields
 from records.canonical import Items, Value, canonical_json, freeze
 
 
@@ -70,7 +71,12 @@ class Target:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Target:
-        return cls.of(data["backend"], data["device"], data["arch"], data["limits"])
+        return cls.of(
+            fields.text(data, "backend"),
+            fields.text(data, "device"),
+            fields.text(data, "arch"),
+            fields.mapping(data, "limits"),
+        )
 
     def __str__(self) -> str:
         return f"{self.backend}:{self.device} ({self.arch})"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from records import fields
 from records.canonical import Items, Value, canonical_json, freeze
 
 
@@ -43,7 +44,7 @@ class Workload:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Workload:
-        return cls.of(data["op"], data["params"])
+        return cls.of(fields.text(data, "op"), fields.mapping(data, "params"))
 
     def __str__(self) -> str:
         inside = ", ".join(f"{name}={value}" for name, value in self.params)
