@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable
 
@@ -31,6 +32,7 @@ def comment(lines: Iterable[str]) -> str:
     wrapped = []
     for line in lines:
         plain = " ".join(line.replace("\\", "/").split())
+        plain = re.sub(r"\?+(?=/)", "?", plain)  # "??/" is a trigraph for a backslash
         wrapped += textwrap.wrap(plain, 94, subsequent_indent="    ") or [""]
     return "".join(f"// {line}".rstrip() + "\n" for line in wrapped)
 
