@@ -16,8 +16,10 @@ _FIELD = re.compile(r"\{(\w+)(:[^{}]*)?\}")
 class Constraint:
     """A rule over some knobs with its physical reason in words.
 
-    `holds(*values)` takes the values of `knobs`, in that order, and must be pure: answers are
-    remembered. `reason` is a sentence; it may hold `{knob}` fields filled from the schedule.
+    `holds(*values)` takes the values of `knobs`, in that order. It must be pure, for answers are
+    remembered, and answer for all values of its knobs, also those that other constraints rule
+    out (`tile % vector == 0` must not meet a zero). `reason` is a sentence; it may hold `{knob}`
+    fields filled from the schedule.
     """
 
     knobs: tuple[str, ...]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, starmap
+from collections.abc import Iterable, Sequence
+from itertools import starmap
 
 import numpy as np
 
@@ -14,8 +14,8 @@ from search_spaces.diagram import Bools, Ints
 from search_spaces.knobs import Knob
 
 TABLE_CELLS = 1 << 24  # the largest truth table kept, one byte a cell
-TABLE_CALLS = 1 << 21  # the most calls of one constraint spent on filling its table: a second
-_CHUNK = 1 << 16
+TABLE_CALLS = 1 << 22  # the most calls of one constraint that fill its table: a second or two
+_CHUNK = 1 << 16  # rows of arguments held at a time
 
 
 class Relation:
@@ -29,8 +29,9 @@ class Relation:
         self.shape = tuple(len(knobs[at].values) for at in self.scope)
         self._columns = [self.scope.index(at) for at in places]
         self._values = [np.array(knobs[at].values, dtype=object) for at in places]
-        self._known: Bools | None = None
-        self._truth: Bools | None = None
+        kept = self.shape if self.cells <= TABLE_CELLS else (0,)
+        self._known = np.zeros(kept, dtype=np.bool_)
+        self._truth = np.zeros(kept, dtype=np.bool_)
 
     @property
     def cells(self) -> int:
@@ -38,25 +39,23 @@ class Relation:
 
     def holds(self, rows: Ints) -> Bools:
         """Whether it holds at each row of positions, shape (rows, scope)."""
-        chunks = (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
-        answers = chain.from_iterable(self._answers(chunk) for chunk in chunks)
-        return np.fromiter(answers, dtype=np.bool_, count=len(rows))
+        answers = np.empty(len(rows), dtype=np.bool_)
+        for start in range(0, len(rows), _CHUNK):
+            answers[start : start + _CHUNK] = self._answers(rows[start : start + _CHUNK])
+        return answers
 
-    def _answers(self, rows: Ints) -> Iterator[bool]:
-        arguments = list(
-            zip(
-                *(
-                    values[rows[:, column]].tolist()
-                    for values, column in zip(self._values, self._columns, strict=True)
-                ),
-                strict=True,
-            )
-        )
+    def _answers(self, rows: Ints) -> Bools:
+        columns = [
+            values[rows[:, column]].tolist()
+            for values, column in zip(self._values, self._columns, strict=True)
+        ]
+        answers = starmap(self.constraint.holds, zip(*columns, strict=True))
         try:
-            return iter([bool(answer) for answer in starmap(self.constraint.holds, arguments)])
+            return np.fromiter(answers, dtype=np.bool_, count=len(rows))
         except Exception:
             # Once more, slowly, to say at which values it failed.
-            return iter([self.constraint.check(values) for values in arguments])
+            again = map(self.constraint.check, zip(*columns, strict=True))
+            return np.fromiter(again, dtype=np.bool_, count=len(rows))
 
     @property
     def broken(self) -> int:
@@ -72,12 +71,12 @@ class Relation:
 
     def table(self, allowed: Bools) -> Bools:
         """Truth at every cell of `allowed`, false elsewhere; shape as `shape`."""
-        if self._known is None or self._truth is None:
-            self._known = np.zeros(self.shape, dtype=np.bool_)
-            self._truth = np.zeros(self.shape, dtype=np.bool_)
-        asked = allowed & ~self._known
-        self._truth[asked] = self.holds(np.argwhere(asked))
-        self._known |= asked
+        asked = np.flatnonzero(allowed & ~self._known)
+        for start in range(0, len(asked), _CHUNK):
+            cells = asked[start : start + _CHUNK]
+            rows = np.stack(np.unravel_index(cells, self.shape), axis=1)
+            self._truth.flat[cells] = self.holds(rows)
+        self._known |= allowed
         return self._truth & allowed
 
 
