@@ -21,7 +21,7 @@ _NAMELESS = "opencl"  # stands in the list where there is no device to name
 
 def list_devices() -> list[DeviceInfo]:
     """Every OpenCL device, usable ones first, fastest first; or why there is none."""
-    found: list[tuple[tuple[bool, int], DeviceInfo]] = []
+    found: list[tuple[tuple[bool, int, int], DeviceInfo]] = []
     listed = platforms()
     for platform_index, platform in enumerate(listed):
         for device_index, device in enumerate(devices(platform)):

@@ -29,17 +29,25 @@ def is_simulator(device: Any) -> bool:
     return "oclgrind" in device.platform.name.lower()
 
 
-def rank(device: Any) -> tuple[bool, int]:
-    """Orders devices by expected speed, higher is faster: GPUs, then units × clock."""
-    clock_mhz = int(_optional(device, "max_clock_frequency") or 1)
-    return not is_cpu(device), int(device.max_compute_units) * clock_mhz
+def rank(device: Any) -> tuple[bool, int, int]:
+    """Orders devices by expected speed, higher is faster: GPUs by units × clock before CPUs.
+
+    Several runtimes may serve one CPU, and not all tell its clock: there the units decide, then
+    the newer compiler.
+    """
+    clock_mhz = 1 if is_cpu(device) else int(_optional(device, "max_clock_frequency") or 1)
+    return not is_cpu(device), int(device.max_compute_units) * clock_mhz, _c_major(device)
 
 
 def standard(device: Any) -> str:
     """The newest language standard, of those we write for, that its compiler knows."""
-    words = device.opencl_c_version.split()  # "OpenCL C 1.2 ..."
-    major = words[2].partition(".")[0] if len(words) > 2 else "1"
-    return "-cl-std=CL3.0" if major.isdigit() and int(major) >= 3 else "-cl-std=CL1.2"
+    return "-cl-std=CL3.0" if _c_major(device) >= 3 else "-cl-std=CL1.2"
+
+
+def _c_major(device: Any) -> int:
+    """3 of "OpenCL C 3.1 ..."."""
+    version = device.opencl_c_version.removeprefix("OpenCL C ").partition(".")[0]
+    return int(version) if version.isdigit() else 1
 
 
 def _common(device: Any) -> dict[str, Value]:
