@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from records.errors import DatabaseBusyError, DatabaseError, SchemaError
+from records.errors import DatabaseBusyError, DatabaseError, InvalidInputError, SchemaError
 
 Row: TypeAlias = tuple[Any, ...]
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
@@ -62,9 +62,16 @@ def primary_code(error: sqlite3.Error) -> int:
 
 @contextmanager
 def errors_in_words(path: Path) -> Iterator[None]:
-    """Turn any `sqlite3.Error` into a `DatabaseError` that names the file and a remedy."""
+    """Turn any `sqlite3.Error` into a `DatabaseError` that names the file and a remedy.
+
+    A value that SQLite cannot hold is an `InvalidInputError`.
+    """
     try:
         yield
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise InvalidInputError(
+            f"{path}: cannot store a number beyond 64 bits or a text that is not Unicode: {error}"
+        ) from error
     except sqlite3.Error as error:
         kind, remedy = REMEDIES.get(primary_code(error), (DatabaseError, ""))
         raise kind(f"{path}: {error}" + (f" ({remedy})" if remedy else "")) from error
@@ -98,6 +105,15 @@ class Connection:
     def rows(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         with errors_in_words(self.path):
             return self._sqlite.execute(sql, parameters).fetchall()
+
+    def stream(self, sql: str, parameters: Parameters = ()) -> Iterator[Row]:
+        """Rows as they are asked for; holds a snapshot of the file until it is closed or done."""
+        with errors_in_words(self.path):
+            cursor = self._sqlite.execute(sql, parameters)
+            try:
+                yield from cursor
+            finally:
+                cursor.close()
 
     def value(self, sql: str, parameters: Parameters = ()) -> Any:
         """First column of the first row, or `None`."""

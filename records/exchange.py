@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, TextIO
 
 from records.canonical import canonical_json
@@ -22,15 +22,34 @@ VERSION = 1
 
 @dataclass
 class ImportReport:
-    """What an import did. `broken`: a sentence for each line that was skipped."""
+    """What an import did.
+
+    `skipped`: records that were there already, equal in everything. `broken`: what is wrong
+    with each line that is no record.
+    """
 
     added: int = 0
-    duplicates: int = 0
+    skipped: int = 0
     broken: list[str] = field(default_factory=list)
 
     def count(self, was_new: bool) -> None:
         self.added += was_new
-        self.duplicates += not was_new
+        self.skipped += not was_new
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line that should be a record; `place` names source and line number."""
+
+    place: str
+    text: str
+
+    def record(self) -> TuningRecord:
+        """`InvalidInputError` if it is none."""
+        try:
+            return TuningRecord.from_json(json.loads(self.text))
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"not a tuning record: {error}") from error
 
 
 def write(records: Iterable[TuningRecord], stream: TextIO) -> int:
@@ -43,38 +62,34 @@ def write(records: Iterable[TuningRecord], stream: TextIO) -> int:
     return count
 
 
-def read(lines: Iterable[str], name: str) -> Iterator[TuningRecord | str]:
-    """Records in order; for a line that is none, a sentence with its number.
+def read(lines: Iterable[str], name: str) -> Iterator[Line]:
+    """The lines after the header; empty ones are skipped. `name` is the source in messages.
 
-    `name` stands for the source in messages. `InvalidInputError` if the first line is not the
-    header of a version that is known. Empty lines are skipped.
+    `InvalidInputError` if the first line is not the header of a version that is known.
     """
     numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
     _check_header(next(numbered, (1, ""))[1], name)
-    for number, line in numbered:
-        try:
-            yield TuningRecord.from_json(json.loads(line))
-        except (TypeError, ValueError) as error:
-            yield f"{name}, line {number}: not a tuning record ({error})"
+    for number, text in numbered:
+        yield Line(f"{name}, line {number}", text)
 
 
 def write_file(path: Path, records: Iterable[TuningRecord]) -> int:
     """`write` to a file, compressed if its name ends in `.gz`; whole or not at all."""
-    if not path.parent.is_dir():
-        raise InvalidInputError(f"{path}: its directory does not exist; make it first")
-    with _replacing(path) as partial:
-        with _open(partial, "wt", compressed=path.suffix == ".gz") as stream:
+    try:
+        with _whole_or_nothing(path) as file, _open(file, "wt", path) as stream:
             return write(records, stream)
+    except OSError as error:
+        raise InvalidInputError(f"{path}: cannot be written: {error}; name another file") from error
 
 
 @contextmanager
 def open_file(path: Path) -> Iterator[Iterator[str]]:
     """The lines of a file that `write_file` wrote."""
     try:
-        with _open(path, "rt", compressed=path.suffix == ".gz") as stream:
+        with _open(path, "rt", path) as stream:
             yield iter(stream)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path}: cannot be read: {error}") from error
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise InvalidInputError(f"{path}: cannot be read: {error}; name another file") from error
 
 
 def _check_header(line: str, name: str) -> None:
@@ -94,20 +109,24 @@ def _check_header(line: str, name: str) -> None:
         )
 
 
-def _open(path: Path, mode: str, *, compressed: bool) -> Any:
-    if compressed:
-        return gzip.open(path, mode, encoding="utf-8", newline="\n")
-    return open(path, mode, encoding="utf-8", newline="\n")
+def _open(file: Path, mode: str, named: Path) -> Any:
+    if named.suffix == ".gz":
+        return gzip.open(file, mode, encoding="utf-8", newline="\n")
+    return open(file, mode, encoding="utf-8", newline="\n")
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` that takes its place if all goes well, and is gone if not."""
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        partial = Path(file.name)
+def _whole_or_nothing(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place if all goes well, and is gone if not.
+
+    Pipes and devices cannot be replaced and are written as they are.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
         os.replace(partial, path)
-    except BaseException:
+    finally:
         partial.unlink(missing_ok=True)
-        raise

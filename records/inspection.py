@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from records import queries, schema
 from records.catalogue import Catalogue
@@ -27,6 +28,20 @@ class PairInfo:
     trials: int
     best: Match | None
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "workload": self.workload.to_json(),
+            "target": self.target.to_json(),
+            "trials": self.trials,
+            "best": None if self.best is None else self.best.record.to_json(),
+        }
+
+    def __str__(self) -> str:
+        best = "none usable"
+        if self.best is not None:
+            best = f"best {1e3 * self.best.time_s:.4g} ms by {self.best.schedule}"
+        return f"{self.workload} on {self.target}: {self.trials} trials, {best}"
+
 
 @dataclass(frozen=True)
 class DatabaseInfo:
@@ -38,6 +53,26 @@ class DatabaseInfo:
     rows: Mapping[str, int]
     statuses: Mapping[str, int]
     pairs: tuple[PairInfo, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "path": str(self.path),
+            "schema_version": self.schema_version,
+            "bytes": self.bytes,
+            "rows": dict(self.rows),
+            "statuses": dict(self.statuses),
+            "pairs": [pair.to_json() for pair in self.pairs],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                f"{self.path}: schema {self.schema_version}, {self.bytes / 2**20:.1f} MiB",
+                ", ".join(f"{count} {table}" for table, count in self.rows.items()),
+                "trials: " + _counted(self.statuses),
+                *map(str, self.pairs),
+            ]
+        )
 
 
 def info(connection: Connection, catalogue: Catalogue) -> DatabaseInfo:
@@ -73,3 +108,7 @@ def _pair_info(
 def _bytes(path: Path) -> int:
     files = (path, path.with_name(path.name + "-wal"))
     return sum(file.stat().st_size for file in files if file.exists())
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"

@@ -82,11 +82,7 @@ def ranking(
         "environment": environment,
         "libraries": include_libraries,
     }
-    cursor = connection.execute(_RANKING, parameters)
-    try:
-        yield from cursor
-    finally:
-        cursor.close()
+    return connection.stream(_RANKING, parameters)
 
 
 def libraries(connection: Connection, pair: Pair) -> list[Row]:
@@ -110,29 +106,34 @@ def outcomes(connection: Connection, pair: Pair) -> dict[str, int]:
     )
 
 
-def ids(
-    connection: Connection,
-    workload: int | None,
-    target: int | None,
-    op: str | None,
-    kinds: Collection[Kind],
-    ok_only: bool,
-) -> list[int]:
-    """Trials that pass every filter given, oldest first."""
-    filters = [
-        ("workload_id = ?", workload),
-        ("target_id = ?", target),
-        ("workload_id IN (SELECT id FROM workloads WHERE op = ?)", op),
-        ("status = ?", "ok" if ok_only else None),
-        ("kind IN (SELECT value FROM json_each(?))", json.dumps([str(kind) for kind in kinds])),
-    ]
-    given = [(clause, value) for clause, value in filters if value is not None]
-    where = " AND ".join(clause for clause, _ in given)
-    rows = connection.rows(
-        f"SELECT id FROM trials WHERE {where} ORDER BY created_at, id",
-        [value for _, value in given],
-    )
-    return [row[0] for row in rows]
+@dataclass(frozen=True)
+class Wanted:
+    """Filters of trials; `None` lets all pass. Workload and target go by their keys."""
+
+    workload: str | None
+    target: str | None
+    op: str | None
+    kinds: Collection[Kind]
+    ok_only: bool
+
+    def clauses(self) -> Iterator[tuple[str, str]]:
+        """SQL conditions with one parameter each."""
+        yield "kind IN (SELECT value FROM json_each(?))", json.dumps([*map(str, self.kinds)])
+        if self.workload is not None:
+            yield "workload_id = (SELECT id FROM workloads WHERE key = ?)", self.workload
+        if self.target is not None:
+            yield "target_id = (SELECT id FROM targets WHERE key = ?)", self.target
+        if self.op is not None:
+            yield "workload_id IN (SELECT id FROM workloads WHERE op = ?)", self.op
+        if self.ok_only:
+            yield "status = ?", "ok"
+
+
+def ids(connection: Connection, wanted: Wanted) -> list[int]:
+    """Trials that pass every filter, oldest first."""
+    clauses, parameters = zip(*wanted.clauses(), strict=True)
+    sql = f"SELECT id FROM trials WHERE {' AND '.join(clauses)} ORDER BY created_at, id"
+    return [row[0] for row in connection.rows(sql, parameters)]
 
 
 def pages(connection: Connection, wanted: Sequence[int]) -> Iterator[list[Row]]:

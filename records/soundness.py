@@ -50,7 +50,7 @@ def _problems(connection: Connection) -> Iterator[str]:
     for number, options in connection.rows("SELECT id, options FROM sessions"):
         if not _is_object(options):
             yield f"session {number}: its options are not JSON: {options!r}"
-    for row in connection.execute(_TRIALS):
+    for row in connection.stream(_TRIALS):
         for problem in _trial_problems(row[1:]):
             yield f"trial {row[0]}: {problem}"
 

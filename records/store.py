@@ -114,11 +114,14 @@ class TuningDatabase:
         ok_only: bool = False,
     ) -> Iterator[TuningRecord]:
         """Records that pass every filter given, oldest first, as they stand now."""
-        workload_id = self._catalogue.find_workload(workload) if workload else None
-        target_id = self._catalogue.find_target(target) if target else None
-        if (workload and workload_id is None) or (target and target_id is None):
-            return iter(())
-        found = queries.ids(self._connection, workload_id, target_id, op, kinds, ok_only)
+        wanted = queries.Wanted(
+            None if workload is None else workload.key,
+            None if target is None else target.key,
+            op,
+            kinds,
+            ok_only,
+        )
+        found = queries.ids(self._connection, wanted)
         pages = queries.pages(self._connection, found)
         return (record for page in pages for record in decode(page, self._catalogue))
 
@@ -219,13 +222,13 @@ class TuningDatabase:
         """`import_` from any lines of text; `name` is for messages."""
         report = ImportReport()
         with self._writing(durable=True):
-            for parsed in exchange.read(lines, name):
-                if isinstance(parsed, TuningRecord):
-                    report.count(self._writer.insert_if_new(parsed))
-                elif skip_broken:
-                    report.broken.append(parsed)
-                else:
-                    raise InvalidInputError(f"{parsed}; mend it, or skip broken lines")
+            for line in exchange.read(lines, name):
+                try:
+                    report.count(self._writer.insert_if_new(line.record()))
+                except InvalidInputError as error:
+                    if not skip_broken:
+                        raise InvalidInputError(f"{line.place}: {error}") from error
+                    report.broken.append(f"{line.place}: {error}")
         return report
 
     @contextmanager
