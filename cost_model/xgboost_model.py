@@ -27,25 +27,25 @@ class Settings:
     """How the trees are grown. The defaults are the best of `benchmarks/replay.md`.
 
     `members` models see `subsample` of the rows each; their disagreement is the spread.
-    Labels are clipped at `slowest` doublings above the best of their group, which is also what
-    a failure gets: how slow the hopeless are is not worth learning.
     """
 
     members: int = 4
-    rounds: int = 80
+    rounds: int = 100
     depth: int = 5
-    learning_rate: float = 0.15
+    learning_rate: float = 0.12
     subsample: float = 0.8
     columns: float = 0.7
-    slowest: float = 3.0
     enough: int = 20
     threads: int = 1
 
 
 class XGBoostModel:
-    """Regression on log2(time / best time of the same workload and target).
+    """Regression on speed as a share of the best of the same workload and target.
 
-    `score` is minus the predicted log2 of the seconds, so scores of successive fits compare too.
+    A share tells the fast apart and presses the slow together, and a failure is simply 0: on
+    recorded spaces that finds faster schedules than the logarithm of the time, clipped or not,
+    and than pairwise or NDCG ranking. `score` is the predicted speed in runs a second (the
+    share, where the workload is new), so that scores of successive fits compare.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class XGBoostModel:
         self._table = FeatureTable(find_template)
         self._members: list[xgboost.Booster] = []
         self._columns: list[int] = []
-        self._best_log2: dict[tuple[Workload, Target], float] = {}
+        self._best_s: dict[tuple[Workload, Target], float] = {}
 
     @property
     def ready(self) -> bool:
@@ -69,6 +69,7 @@ class XGBoostModel:
     def fit(self, records: Sequence[TuningRecord]) -> None:
         groups = self._groups(records)
         self._members = []
+        self._best_s = {}
         worked = sum(record.measurement.is_ok for group in groups for record in group)
         if worked < self._settings.enough:
             return
@@ -85,9 +86,9 @@ class XGBoostModel:
             return Prediction(np.zeros(0), np.zeros(0))
         features = self._table.matrix(workload, target, schedules)[:, self._columns]
         data = xgboost.DMatrix(features)
-        slowdowns = np.stack([member.predict(data) for member in self._members]).astype(float)
-        best = self._best_log2.get((workload, target), 0.0)
-        return Prediction(-best - slowdowns.mean(axis=0), slowdowns.std(axis=0))
+        shares = np.stack([member.predict(data) for member in self._members]).astype(np.float64)
+        speeds = shares / self._best_s.get((workload, target), 1.0)
+        return Prediction(speeds.mean(axis=0), speeds.std(axis=0))
 
     def _groups(self, records: Sequence[TuningRecord]) -> list[list[TuningRecord]]:
         """Known records by workload and target; of one schedule the latest."""
@@ -111,12 +112,10 @@ class XGBoostModel:
             workload, target = group[0].workload, group[0].target
             schedules = [record.schedule for record in group]
             blocks.append(self._table.matrix(workload, target, schedules))
-            log2_times = _log2_times(group)
-            best = float(np.min(log2_times))
-            if math.isfinite(best):
-                self._best_log2[workload, target] = best
-            slowdown = log2_times - (best if math.isfinite(best) else 0.0)
-            labels.append(np.minimum(slowdown, self._settings.slowest))
+            times_s = _times_s(group)
+            best_s = float(times_s.min())
+            labels.append(best_s / times_s if math.isfinite(best_s) else np.zeros(len(group)))
+            self._best_s[workload, target] = best_s if math.isfinite(best_s) else 1.0
         features = np.full((sum(map(len, blocks)), len(self._table.names)), np.nan, np.float32)
         start = 0
         for block in blocks:
@@ -156,7 +155,7 @@ class XGBoostModel:
         ]
 
 
-def _log2_times(group: Sequence[TuningRecord]) -> Labels:
-    """log2 of the seconds; infinite for a failure."""
+def _times_s(group: Sequence[TuningRecord]) -> Labels:
+    """Seconds; infinite for a failure."""
     times = [record.measurement.time_s for record in group]
-    return np.array([math.inf if time_s is None else math.log2(time_s) for time_s in times])
+    return np.array([math.inf if time_s is None else time_s for time_s in times])

@@ -1,0 +1,128 @@
+"""The policy of a search: when to believe the cost model, and what to measure next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from autotune.strategies.base import SearchStrategy
+from cost_model.base import CostModel
+from cost_model.trust import Trust
+from records.measurement import Measurement
+from records.record import TuningRecord
+from records.schedule import Schedule
+from records.target import Target
+from records.workload import Workload
+
+
+class Proposer:
+    """Puts a strategy and a cost model together; `model` is `None` for a search without one.
+
+    A strategy that breeds from predictions (`Evolutionary`) takes them through `guide`, and what
+    it asks is measured as it stands: `oversample` 1. With more than 1 the strategy is asked for
+    `oversample` times as many, and the model keeps the most promising but for a share `explore`
+    that is kept blindly; the others wait and compete again, so none is lost. One of the two
+    prunes, never both.
+
+    The model takes part from when it is `ready`; before, the strategy's own (random) first
+    schedules are measured. Whatever is measured then was predicted before, and `trust` compares
+    the two. While it is lost the model is neither given to the strategy nor prunes; it is still
+    fitted and judged, and comes back when its predictions are right again.
+
+    Same seed and same measurements in the same order, same proposals.
+    """
+
+    def __init__(
+        self,
+        strategy: SearchStrategy,
+        model: CostModel | None,
+        trust: Trust,
+        workload: Workload,
+        target: Target,
+        oversample: int = 1,
+        explore: float = 0.15,
+        seed: int = 0,
+        earlier: Sequence[TuningRecord] = (),
+    ) -> None:
+        """`earlier`: records of other workloads or targets for the model to learn from too."""
+        self._strategy = strategy
+        self._model = model
+        self._trust = trust
+        self._workload = workload
+        self._target = target
+        self._oversample = oversample
+        self._explore = explore
+        self._seed = seed
+        self._earlier = list(earlier)
+        self._records: list[TuningRecord] = []
+        self._waiting: list[Schedule] = []  # asked of the strategy, not yet proposed
+        self._proposed = 0
+        self._predicted: dict[Schedule, float] = {}
+        self._outcomes: list[tuple[float, Measurement]] = []
+        self._followed = False
+        self._told_trust = trust.trusted
+
+    def next(self, n: int) -> list[Schedule]:
+        """At most `n` schedules to measure; `[]` only when the space is exhausted."""
+        if self._oversample > 1 and self._followed:
+            chosen = self._pruned(n)
+        else:
+            chosen = self._unpruned(n)
+        self._proposed += len(chosen)
+        self._predict(chosen)
+        return chosen
+
+    def tell(self, schedule: Schedule, measurement: Measurement) -> None:
+        """Take a result, of this session or of an earlier one of the same workload."""
+        self._strategy.tell(schedule, measurement)
+        self._waiting = [each for each in self._waiting if each != schedule]
+        self._records.append(
+            TuningRecord(self._workload, self._target, schedule, measurement, created_at="")
+        )
+        if schedule in self._predicted:
+            self._outcomes.append((self._predicted.pop(schedule), measurement))
+
+    def refit(self) -> list[str]:
+        """Learn from what was told; notices for people where the policy changes."""
+        if self._model is None:
+            return []
+        if self._outcomes:
+            scores, measurements = zip(*self._outcomes, strict=True)
+            self._trust.update(scores, measurements)
+            self._outcomes.clear()
+        self._model.fit([*self._earlier, *self._records])
+        self._followed = self._model.ready and self._trust.trusted
+        self._strategy.guide(self._score if self._followed else None)
+        return self._notices()
+
+    def _notices(self) -> list[str]:
+        if self._trust.trusted == self._told_trust:
+            return []
+        self._told_trust = self._trust.trusted
+        return [self._trust.reason]
+
+    def _unpruned(self, n: int) -> list[Schedule]:
+        chosen, self._waiting = self._waiting[:n], self._waiting[n:]
+        return [*chosen, *self._strategy.ask(n - len(chosen))] if len(chosen) < n else chosen
+
+    def _pruned(self, n: int) -> list[Schedule]:
+        rng = np.random.default_rng((self._seed, self._proposed))
+        self._waiting.extend(self._strategy.ask(n * self._oversample))
+        blindly = int(n * self._explore + rng.random())
+        order = np.argsort(-self._score(self._waiting), kind="stable").tolist()
+        kept, rest = order[: n - blindly], order[n - blindly :]
+        kept += rng.permutation(rest)[:blindly].tolist()
+        chosen = [self._waiting[place] for place in kept]
+        self._waiting = [each for each in self._waiting if each not in set(chosen)]
+        return chosen
+
+    def _predict(self, schedules: Sequence[Schedule]) -> None:
+        if self._model is not None and self._model.ready and schedules:
+            scores = self._score(schedules).tolist()
+            self._predicted.update(zip(schedules, scores, strict=True))
+
+    def _score(self, schedules: Sequence[Schedule]) -> npt.NDArray[np.float64]:
+        assert self._model is not None
+        return self._model.predict(self._workload, self._target, schedules).score

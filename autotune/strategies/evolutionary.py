@@ -1,0 +1,164 @@
+"""Evolutionary search: children of the fastest schedules, picked by a cost model if there is one.
+
+Without a guide it is a steady-state genetic algorithm over the fastest measured schedules. With a
+guide it evolves a large pool without measuring (as Ansor does: Zheng et al., OSDI 2020), improves
+the pool's best by single-knob steps on the predicted score, and asks for the best predicted.
+A stated share of every ask is drawn at random either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autotune.strategies.base import Score
+from autotune.strategies.history import History
+from autotune.strategies.sampling import StratifiedSampler
+from autotune.strategies.spaces import SearchableSpace
+from records.measurement import Measurement
+from records.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """How it evolves; the defaults are what `benchmarks/replay.md` found.
+
+    `first`: random schedules before any child. `explore`: share drawn at random afterwards.
+    `elite`: parents. `pool`: schedules scored an ask when guided; a space of at most that many
+    is scored whole. `climbers` best predicted take `steps` single-knob steps on the score.
+    `apart`: knobs in which the picks of one ask differ at least, while the pool can give it.
+    """
+
+    first: int = 20
+    explore: float = 0.15
+    elite: int = 12
+    crossovers: float = 0.5
+    pool: int = 1200
+    climbers: int = 12
+    steps: int = 2
+    apart: int = 1
+
+
+class Evolutionary:
+    """The default strategy. Each ask depends on the seed and on the schedules seen so far."""
+
+    def __init__(
+        self, space: SearchableSpace, seed: int, evolution: Evolution | None = None
+    ) -> None:
+        self._space = space
+        self._seed = seed
+        self._evolution = evolution or Evolution()
+        self._history = History(space)
+        self._sampler = StratifiedSampler(space, self._history)
+        self._score: Score | None = None
+
+    def tell(self, schedule: Schedule, measurement: Measurement) -> None:
+        self._history.tell(schedule, measurement)
+
+    def guide(self, score: Score | None) -> None:
+        self._score = score
+
+    def ask(self, n: int) -> Sequence[Schedule]:
+        rng = np.random.default_rng((self._seed, len(self._history)))
+        n = min(n, self._history.left)
+        bred = self._bred_share(n, rng)
+        chosen: list[Schedule] = []
+        if bred:
+            chosen = self._picked(bred, rng) if self._score else self._children(bred, rng)
+            self._history.mark(chosen)
+        drawn = self._sampler.draw(n - len(chosen), rng)
+        self._history.mark(drawn)
+        return [*chosen, *drawn]
+
+    def _bred_share(self, n: int, rng: np.random.Generator) -> int:
+        """How many of `n` are not drawn at random; the share's fraction is left to chance."""
+        if not self._history.best(1):
+            return 0
+        later = n - max(0, min(n, self._evolution.first - len(self._history)))
+        return later - int(later * self._evolution.explore + rng.random())
+
+    def _children(self, n: int, rng: np.random.Generator, tries: int = 20) -> list[Schedule]:
+        """At most `n` unseen children of the fastest schedules."""
+        parents = self._history.best(self._evolution.elite)
+        children: dict[Schedule, None] = {}
+        for _ in range(n * tries):
+            if len(children) >= n:
+                break
+            child = self._child(parents, rng)
+            if child not in self._history:
+                children[child] = None
+        return list(children)
+
+    def _child(self, parents: Sequence[Schedule], rng: np.random.Generator) -> Schedule:
+        """A mix of two parents, a mutation of one, or both; the faster, the likelier to breed."""
+        child = _favoured(parents, rng)
+        mix = rng.random() < self._evolution.crossovers
+        if mix:
+            child = self._space.crossover(child, _favoured(parents, rng), rng)
+        if not mix or rng.random() < 0.5:
+            child = self._space.mutate(child, rng)
+        while rng.random() < 0.3:
+            child = self._space.mutate(child, rng)
+        return child
+
+    def _picked(self, n: int, rng: np.random.Generator) -> list[Schedule]:
+        """The best predicted of a large pool, apart from each other."""
+        ranked = self._ranked_pool(rng)
+        picked: list[Schedule] = []
+        for schedule in ranked:
+            if len(picked) == n:
+                return picked
+            if all(_distance(schedule, other) >= self._evolution.apart for other in picked):
+                picked.append(schedule)
+        left = [schedule for schedule in ranked if schedule not in set(picked)]
+        return [*picked, *left[: n - len(picked)]]
+
+    def _ranked_pool(self, rng: np.random.Generator) -> list[Schedule]:
+        """Unseen schedules, best predicted first."""
+        evolution = self._evolution
+        scores: dict[Schedule, float] = {}
+        if self._space.size <= evolution.pool:
+            self._add_scored(scores, self._space)
+            return _ranked(scores)
+        fastest = self._history.best(evolution.climbers // 4)
+        self._add_scored(scores, self._sampler.draw(evolution.pool // 4, rng))
+        self._add_scored(scores, self._children(evolution.pool // 2, rng, tries=3))
+        for schedule in fastest:
+            self._add_scored(scores, self._space.neighbours(schedule))
+        climbed: set[Schedule] = set()
+        for _ in range(evolution.steps):
+            climbers = [
+                each for each in _ranked(scores)[: evolution.climbers] if each not in climbed
+            ]
+            climbed.update(climbers)
+            steps = [step for each in climbers for step in self._space.neighbours(each)]
+            self._add_scored(scores, steps)
+        return _ranked(scores)
+
+    def _add_scored(self, scores: dict[Schedule, float], schedules: Iterable[Schedule]) -> None:
+        assert self._score is not None
+        fresh = [
+            schedule
+            for schedule in dict.fromkeys(schedules)
+            if schedule not in scores and schedule not in self._history
+        ]
+        if fresh:
+            scores.update(zip(fresh, self._score(fresh).tolist(), strict=True))
+
+
+def _favoured(parents: Sequence[Schedule], rng: np.random.Generator) -> Schedule:
+    """The faster of two drawn: a tournament. `parents` are sorted, fastest first."""
+    return parents[int(rng.integers(len(parents), size=2).min())]
+
+
+def _ranked(scores: dict[Schedule, float]) -> list[Schedule]:
+    return sorted(scores, key=lambda schedule: -scores[schedule])
+
+
+def _distance(a: Schedule, b: Schedule) -> int:
+    """In how many knobs two schedules differ; schedules of two templates differ in all."""
+    if a.template != b.template:
+        return max(len(a.knobs), len(b.knobs))
+    return sum(first != second for first, second in zip(a.knobs, b.knobs, strict=True))
