@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import comb
@@ -166,7 +165,8 @@ class Tuner:
             seed=self.options.seed,
             options={"trials": self.options.trials, "model": self.options.model},
         )
-        outcome, ties = "failed", ()
+        outcome = "failed"
+        ties: tuple[TuningRecord, ...] = ()
         try:
             outcome = self._search(session)
             ties = self._race(session)
@@ -227,9 +227,8 @@ class Tuner:
                     schedule,
                     Measurement.failed(Status.INVALID, reason, environment=dict(self._environment)),
                 )
-        with closing(self.runner.measure(jobs, plan)) as results:
-            for job, measurement in results:
-                yield job.schedule, measurement
+        for job, measurement in self.runner.measure(jobs, plan):
+            yield job.schedule, measurement
 
     def _race(self, session: int) -> tuple[TuningRecord, ...]:
         """Measure the fastest few again, interleaved: the time to believe, free of luck."""
@@ -308,8 +307,8 @@ def _sign_test(wins: int, losses: int) -> float:
     rounds = wins + losses
     if rounds == 0:
         return 1.0
-    tail = sum(comb(rounds, k) for k in range(min(wins, losses) + 1)) / 2**rounds
-    return min(1.0, 2.0 * tail)
+    tail = sum(comb(rounds, k) for k in range(min(wins, losses) + 1))
+    return min(1.0, float(2 * tail / 2.0**rounds))
 
 
 def _time_s(record: TuningRecord) -> float:

@@ -54,7 +54,7 @@ database_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on stdout.")
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg]
     """Seconds, as `90`, `90s`, `3m` or `1h`."""
 
     name = "duration"

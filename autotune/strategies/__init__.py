@@ -16,6 +16,7 @@ STRATEGIES = {
     "exhaustive": "autotune.strategies.exhaustive:Exhaustive",
 }
 DEFAULT = "evolutionary"
+SELF_GUIDED = frozenset({"evolutionary"})  # breed from predictions: the proposer must not prune
 
 
 def make_strategy(name: str, space: SearchableSpace, seed: int) -> SearchStrategy:
