@@ -16,7 +16,7 @@ def single_changes(positions: Ints, sizes: Sequence[int]) -> Ints:
     """Every assignment that differs from `positions` in one knob, legal or not."""
     rows = np.repeat(positions[None, :], sum(sizes), axis=0)
     knobs = np.repeat(np.arange(len(sizes)), sizes)
-    values = np.concatenate([np.arange(size) for size in sizes])
+    values = np.concatenate([np.arange(0), *(np.arange(size) for size in sizes)])
     rows[np.arange(len(rows)), knobs] = values
     return np.asarray(rows[values != positions[knobs]])
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+LARGE = 1_000_000  # remembered combinations from which a better order is worth more search
 
 
 def components(knobs: int, scopes: Iterable[Sequence[int]]) -> list[tuple[int, ...]]:
@@ -21,28 +23,72 @@ def decision_order(
 ) -> tuple[int, ...]:
     """An order of `members` in which few decided values must be remembered at a time.
 
-    A decided knob is forgotten after the last constraint that reads it. Greedy from every
-    first knob; the order whose remembered combinations sum to the least is kept.
+    A decided knob is forgotten after the last constraint that reads it; the sum of remembered
+    combinations over the order bounds the size of the diagram. Greedy from every first knob,
+    then single knobs moved elsewhere for as long as that helps: from the best greedy order, and
+    from all of them where the diagram would still be large.
     """
-    orders = (_greedy(first, members, sizes, scopes) for first in members)
-    return min(orders)[1]
+    memory = _Memory(sizes, scopes)
+    starts = {_greedy(first, members, memory) for first in members}
+    best = _descended(min(starts, key=memory.rating), memory)
+    if memory.rating(best)[0] <= LARGE:
+        return best
+    return min((_descended(start, memory) for start in starts), key=memory.rating)
 
 
-def _greedy(
-    first: int, members: Sequence[int], sizes: Sequence[int], scopes: Sequence[Sequence[int]]
-) -> tuple[float, tuple[int, ...]]:
-    """Total of remembered combinations, and the order, beginning with `first`."""
-    order, total = [first], _remembered({first}, sizes, scopes)
+class _Memory:
+    """How many combinations of decided knobs an unfinished constraint still reads."""
+
+    def __init__(self, sizes: Sequence[int], scopes: Sequence[Sequence[int]]) -> None:
+        self._sizes = sizes
+        self._scopes = [sum(1 << at for at in scope) for scope in scopes]
+        self._remembered: dict[int, int] = {}
+
+    def remembered(self, decided: int) -> int:
+        """Combinations to remember after the knobs whose bits `decided` has."""
+        if decided not in self._remembered:
+            read = 0
+            for scope in self._scopes:
+                if scope & ~decided:
+                    read |= scope
+            kept = (size for at, size in enumerate(self._sizes) if decided & read & (1 << at))
+            self._remembered[decided] = math.prod(kept)
+        return self._remembered[decided]
+
+    def rating(self, order: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+        """What an order remembers in all; of equals, the same order is always preferred."""
+        decided = total = 0
+        for at in order:
+            decided |= 1 << at
+            total += self.remembered(decided)
+        return total, order
+
+
+def _greedy(first: int, members: Sequence[int], memory: _Memory) -> tuple[int, ...]:
+    """Always the knob next that leaves the least to remember, beginning with `first`."""
+    order, decided = [first], 1 << first
     rest = set(members) - {first}
     while rest:
-        cost, chosen = min((_remembered({*order, at}, sizes, scopes), at) for at in rest)
-        total += cost
+        chosen = min((memory.remembered(decided | 1 << at), at) for at in rest)[1]
         order.append(chosen)
+        decided |= 1 << chosen
         rest.remove(chosen)
-    return total, tuple(order)
+    return tuple(order)
 
 
-def _remembered(decided: set[int], sizes: Sequence[int], scopes: Sequence[Sequence[int]]) -> float:
-    """Combinations of the decided knobs that an unfinished constraint still reads."""
-    read = set().union(*(scope for scope in scopes if not decided.issuperset(scope)))
-    return float(math.prod(sizes[at] for at in decided & read))
+def _descended(order: tuple[int, ...], memory: _Memory) -> tuple[int, ...]:
+    """The best single move, again and again, until none helps."""
+    while True:
+        moved = min(_moves(order), key=memory.rating, default=order)
+        if memory.rating(moved)[0] >= memory.rating(order)[0]:
+            return order
+        order = moved
+
+
+def _moves(order: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Every order with one knob moved to another place."""
+    for at, knob in enumerate(order):
+        rest = order[:at] + order[at + 1 :]
+        for to in range(len(order)):
+            if to != at:
+                yield (*rest[:to], knob, *rest[to:])

@@ -34,7 +34,8 @@ class SearchSpace:
     Immutable. Building one is free; the first question that needs the legal schedules as a whole
     (all but `in`, `violations` of complete values and `encode`) builds a decision diagram of
     them. That calls each constraint at most once for each combination of its own knobs,
-    whatever the product of all knobs is. Pickles if its constraints do; without the diagram.
+    whatever the product of all knobs is. A space without knobs has one schedule. Pickles if its
+    constraints do; the diagram is left behind.
 
     Raises `InvalidInputError` for two knobs of one name and for constraints over unknown knobs;
     later, for a constraint that raises.
@@ -107,10 +108,21 @@ class SearchSpace:
         return self.size > 0
 
     def at(self, index: int) -> Schedule:
-        """The schedule at `index` in the fixed order of iteration, 0 <= index < size."""
-        if not 0 <= index < self.size:
-            raise IndexError(f"index {index} is outside a space of {self.size} schedules")
-        return self._schedule(self._legal.unrank([index])[0])
+        """The schedule at `index` in the fixed order of iteration, 0 <= index < size.
+
+        The order follows from knobs and constraints alone and is the same in every process, but
+        another version of this package may choose another: store schedules, not indices.
+        """
+        return self.take([index])[0]
+
+    def take(self, indices: Sequence[int]) -> list[Schedule]:
+        """The schedules at `indices`; far cheaper than as many calls of `at`."""
+        if len(indices) == 0:
+            return []
+        for index in (min(indices), max(indices)):
+            if not 0 <= index < self.size:
+                raise IndexError(f"index {index} is outside a space of {self.size} schedules")
+        return [self._schedule(row) for row in self._legal.unrank(indices)]
 
     def index(self, schedule: Schedule) -> int:
         """Inverse of `at`; `InvalidInputError` for a schedule that is not in the space."""
@@ -118,13 +130,11 @@ class SearchSpace:
 
     def __iter__(self) -> Iterator[Schedule]:
         for start in range(0, self.size, _PAGE):
-            page = range(start, min(start + _PAGE, self.size))
-            yield from map(self._schedule, self._legal.unrank(page))
+            yield from self.take(range(start, min(start + _PAGE, self.size)))
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Schedule]:
         """min(n, size) different schedules, uniform, in random order."""
-        rows = self._legal.unrank(distinct_indices(self.size, n, rng))
-        return [self._schedule(row) for row in rows]
+        return self.take(distinct_indices(self.size, n, rng))
 
     # Membership
 

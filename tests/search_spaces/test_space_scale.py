@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -185,3 +187,35 @@ def test_a_space_too_entangled_for_memory_says_what_to_change(
     monkeypatch.setattr(conjunction, "EDGES", 100)
     with pytest.raises(InvalidInputError, match=r"more than 100 edges.*'loads of a'.*split it"):
         _ = gpu_matmul(Calls()).size
+
+
+def test_iteration_is_lazy() -> None:
+    space = SearchSpace("wide", 1, [choice(f"knob{i}", range(10)) for i in range(30)], [])
+    assert space.size == space.product == 10**30
+    assert len(set(islice(space, 3000))) == 3000
+
+
+def test_numbers_beyond_machine_integers_stay_exact() -> None:
+    knobs = [choice(f"knob{i:02}", range(10)) for i in range(30)]
+    ordered = [
+        Constraint((f"knob{i:02}", f"knob{i + 1:02}"), lambda a, b: a <= b, "ascending")
+        for i in range(0, 30, 2)
+    ]
+    space = SearchSpace("wide", 1, knobs, ordered)
+    assert space.size == 55**15
+    for index in (0, 55**15 - 1, 123456789**3):
+        assert space.index(space.at(index)) == index
+    rng = np.random.default_rng(0)
+    schedules = space.sample(100, rng)
+    assert all(schedule in space for schedule in schedules)
+    ranks = [space.index(schedule) / space.size for schedule in schedules]
+    assert 0.4 < np.mean(ranks) < 0.6
+    chain = SearchSpace(
+        "chain", 1, knobs,
+        [
+            Constraint((f"knob{i:02}", f"knob{i + 1:02}"), lambda a, b: a <= b, "ascending")
+            for i in range(29)
+        ],
+    )  # fmt: skip
+    assert chain.size == math.comb(30 + 9, 9)
+    assert chain.index(chain.at(chain.size // 3)) == chain.size // 3

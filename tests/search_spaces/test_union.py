@@ -35,6 +35,7 @@ def test_a_union_lists_its_spaces_in_order() -> None:
     assert union.size == len(union) == len(everything) == 9 + 0 + 2
     assert list(union) == everything
     assert [union.at(index) for index in range(union.size)] == everything
+    assert union.take([10, 0, 4, 0]) == [everything[index] for index in (10, 0, 4, 0)]
     assert [union.index(schedule) for schedule in everything] == list(range(union.size))
     assert all(schedule in union for schedule in everything)
     assert Schedule.of("empty", 1, {"a": 1}) not in union
