@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from naive_matmul import Naive, naive_record
 
+from autotune.backends.base import DeviceInfo
+from autotune.devices import is_simulator, list_devices
 from records.store import TuningDatabase
 from records.target import Target
 from search_spaces import registry
@@ -17,6 +19,15 @@ def naive_template(monkeypatch: pytest.MonkeyPatch) -> None:
     """The user's template is registered for one test only."""
     monkeypatch.setattr(registry, "_TEMPLATES", list(registry._TEMPLATES))
     registry.register_template(Naive())
+
+
+@pytest.fixture(scope="session")
+def device() -> DeviceInfo:
+    """The first real OpenCL device, not one that is simulated."""
+    for info in list_devices():
+        if info.backend == "opencl" and info.usable and not is_simulator(info):
+            return info
+    pytest.skip("no usable OpenCL device")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from naive_matmul import naive_record
 
 from autotune.backends.base import DeviceInfo
-from autotune.devices import is_simulator, list_devices, open_backend
+from autotune.devices import open_backend
 from autotune.load import load
 from records.errors import DeviceError, InvalidInputError, NotTunedError
 from records.store import TuningDatabase
@@ -19,14 +19,6 @@ from search_spaces import registry
 from search_spaces.matmul import matmul
 
 FUSED = matmul(m=33, n=20, k=17, epilogue="alpha,bias,relu")
-
-
-@pytest.fixture(scope="module")
-def device() -> DeviceInfo:
-    for info in list_devices():
-        if info.backend == "opencl" and info.usable and not is_simulator(info):
-            return info
-    pytest.skip("no usable OpenCL device")
 
 
 @pytest.fixture
