@@ -23,10 +23,10 @@ NAMES = "abcde"
 class Members:
     """A constraint given by the list of what it allows: opaque, and easy to draw at random."""
 
-    def __init__(self, allowed: frozenset[tuple[int, ...]]) -> None:
+    def __init__(self, allowed: frozenset[tuple[object, ...]]) -> None:
         self.allowed = allowed
 
-    def __call__(self, *values: int) -> bool:
+    def __call__(self, *values: object) -> bool:
         return values in self.allowed
 
 
