@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from autotune.api import tune as tune
     from autotune.bench import bench as bench
     from autotune.codegen import build as build
-    from autotune.load import load as load
+    from autotune.loading import load as load
     from records.errors import AutotuneError as AutotuneError
     from records.store import TuningDatabase as TuningDatabase
     from search_spaces.matmul.workload import matmul as matmul
@@ -32,7 +32,7 @@ _WHERE = {
     "bench": "autotune.bench",
     "build": "autotune.codegen",
     "devices": "autotune.api",
-    "load": "autotune.load",
+    "load": "autotune.loading",
     "matmul": "search_spaces.matmul.workload",
     "register_template": "search_spaces.registry",
     "tune": "autotune.api",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from naive_matmul import naive_record
 
 from autotune.backends.base import DeviceInfo
 from autotune.devices import open_backend
-from autotune.load import load
+from autotune.loading import load
 from records.errors import DeviceError, InvalidInputError, NotTunedError
 from records.store import TuningDatabase
 from search_spaces import registry
@@ -51,6 +52,32 @@ def test_a_winner_computes(path: Path, device: DeviceInfo) -> None:
     with load(FUSED, device=device.name, database=path) as kernel:
         assert kernel.workload == FUSED and kernel.schedule["staged"] is True
         check(kernel)
+
+
+def test_load_is_the_function_however_it_is_reached(path: Path, device: DeviceInfo) -> None:
+    import autotune
+
+    for _ in range(2):  # importing a module of that name would shadow the function
+        assert autotune.load is load
+
+
+def test_every_template_that_serves_the_device_can_be_loaded(
+    path: Path, device: DeviceInfo
+) -> None:
+    assert device.target is not None
+    serving = [t for t in registry.templates("matmul") if t.name != "naive"]
+    serving = [t for t in serving if not t.rejects(FUSED, device.target)]
+    for template in serving:
+        space = template.space(FUSED, device.target)
+        (schedule,) = space.sample(1, np.random.default_rng(0))
+        record = replace(naive_record(FUSED, device.target, time_s=1e-9), schedule=schedule)
+        with TuningDatabase(path.with_name(f"{template.name}.db")) as store:
+            store.add(record)
+        with load(
+            FUSED, device=device.name, database=path.with_name(f"{template.name}.db")
+        ) as kernel:
+            assert kernel.schedule == schedule
+            check(kernel)
 
 
 def test_the_second_load_compiles_nothing(
