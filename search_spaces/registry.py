@@ -8,6 +8,7 @@ from typing import Any
 from records.errors import InvalidInputError
 from records.workload import Workload
 from search_spaces.matmul.op import MATMUL
+from search_spaces.matmul.portable import PORTABLE
 from search_spaces.op import Op
 from search_spaces.template import Template
 
@@ -15,7 +16,9 @@ OPS: dict[str, Op] = {
     MATMUL.name: MATMUL,
 }
 
-_TEMPLATES: list[Template] = []
+_TEMPLATES: list[Template] = [
+    PORTABLE,
+]
 
 
 def op(name: str) -> Op:
@@ -49,8 +52,6 @@ def template(op_name: str, name: str) -> Template:
 def register_template(template: Template) -> None:
     """Add a template (a user's own too), replacing one of the same op and name."""
     _TEMPLATES[:] = [
-        known
-        for known in _TEMPLATES
-        if (known.op, known.name) != (template.op, template.name)
+        known for known in _TEMPLATES if (known.op, known.name) != (template.op, template.name)
     ]
     _TEMPLATES.append(template)

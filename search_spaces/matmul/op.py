@@ -15,11 +15,8 @@ from records.workload import Workload
 from search_spaces.kernel import Array
 from search_spaces.matmul.reference import output_shape, reference, tolerance
 from search_spaces.matmul.steps import STEPS
-from search_spaces.matmul.workload import matmul
+from search_spaces.matmul.workload import EPILOGUE_DTYPES, matmul
 from search_spaces.op import Arrays
-
-# Scalars of the epilogue, and the arithmetic of the epilogue itself, by the dtype of the arrays.
-EPILOGUE_DTYPES = {"float16": "float32", "float32": "float32", "float64": "float64"}
 
 
 class Matmul:

@@ -16,6 +16,8 @@ ACCUMULATORS = {  # dtype of the arrays -> dtypes that may accumulate it, the de
     "float32": ("float32",),
     "float64": ("float64",),
 }
+# Scalars of the epilogue, and its arithmetic, by the dtype of the arrays.
+EPILOGUE_DTYPES = {"float16": "float32", "float32": "float32", "float64": "float64"}
 MAX_EXTENT = 2**31 - 1  # kernels count rows and columns in 32-bit integers
 MAX_ELEMENTS = 2**40  # of the three matrices together; terabytes, more than any device holds
 
