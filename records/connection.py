@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -91,8 +91,12 @@ class Connection:
         _require_openable(path, self.read_only)
         with errors_in_words(path):
             self._sqlite = self._open_reading() if self.read_only else self._open("mode=rwc")
+        try:
             self.execute("PRAGMA foreign_keys = ON")
             self.execute("PRAGMA synchronous = NORMAL")
+        except DatabaseError:
+            self.close()
+            raise
 
     def close(self) -> None:
         with errors_in_words(self.path):
@@ -151,7 +155,8 @@ class Connection:
             raise
         finally:
             if durable:
-                self.execute("PRAGMA synchronous = NORMAL")
+                with suppress(sqlite3.Error):
+                    self._sqlite.execute("PRAGMA synchronous = NORMAL")
 
     @cached_property
     def _utilities(self) -> Any:
@@ -179,9 +184,13 @@ class Connection:
                 time.sleep(0.005)
 
     def _roll_back(self) -> None:
-        """SQLite has already rolled back by itself after some errors, such as a full disk."""
-        if self._sqlite.in_transaction:
-            self._sqlite.execute("ROLLBACK")
+        """SQLite has already rolled back by itself after some errors, such as a full disk.
+
+        Whatever goes wrong here must not hide the error that led here.
+        """
+        with suppress(sqlite3.Error):
+            if self._sqlite.in_transaction:
+                self._sqlite.execute("ROLLBACK")
 
     def _open(self, query: str) -> sqlite3.Connection:
         return sqlite3.connect(
