@@ -55,7 +55,7 @@ class CompileCache:
 
     def _prune(self) -> None:
         entries = []
-        for path in self._directory.glob(f"*{_SUFFIX}"):
+        for path in self._directory.glob(f"*{_SUFFIX}*"):  # what a killed writer left, too
             with suppress(OSError):  # another process may prune too
                 status = path.stat()
                 entries.append((status.st_mtime_ns, status.st_size, path))

@@ -37,8 +37,11 @@ def comment(lines: Iterable[str]) -> str:
     return "".join(f"// {line}".rstrip() + "\n" for line in wrapped)
 
 
-def pieces(text: str, longest: int = 2000) -> list[str]:
-    """The lines of `text`, long ones cut: C99 promises 4095 characters in one literal."""
+def pieces(text: str, longest: int = 1000) -> list[str]:
+    """The lines of `text`, long ones cut.
+
+    C99 promises 4095 bytes in one literal, and a character takes up to 4 in UTF-8.
+    """
     return [
         line[start : start + longest]
         for line in text.splitlines(keepends=True)

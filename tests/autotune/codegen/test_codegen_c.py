@@ -125,7 +125,7 @@ def test_long_lines_of_a_kernel_stay_within_what_c_promises(
     import naive_matmul
 
     found = tool("gcc")
-    long = "// " + 'é?\\"' * 4000 + "\n"
+    long = "// " + '😀?\\"' * 4000 + "\n"
     monkeypatch.setattr(naive_matmul, "_TEXT", long + naive_matmul._TEXT)
     out = tmp_path / "out"
     result = build(tuned, target, out)

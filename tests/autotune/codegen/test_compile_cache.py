@@ -120,3 +120,14 @@ def test_default_place_follows_the_environment(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     binary(CompileCache(), Compiler())
     assert len(list(tmp_path.rglob("*.bin"))) == 1
+
+
+def test_what_a_killed_writer_left_is_pruned_and_other_files_are_not(tmp_path: Path) -> None:
+    cache, compiler = CompileCache(tmp_path, max_bytes=100), Compiler()
+    (tmp_path / "notes.txt").write_text("x" * 1000)
+    left = tmp_path / ".0123.bin-abcdef"
+    left.write_bytes(b"x" * 1000)
+    os.utime(left, (1_000_000, 1_000_000))
+    first = binary(cache, compiler)
+    assert not left.exists() and (tmp_path / "notes.txt").exists()
+    assert binary(cache, compiler) == first and compiler.compiled == 1
