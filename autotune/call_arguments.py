@@ -105,16 +105,25 @@ def _scalar(parameter: Array, value: Any) -> Any:
     if np.issubdtype(dtype, np.integer) and int(value) != value:
         raise InvalidInputError(f"{parameter.name}: need a whole number, got {value}")
     try:
-        return dtype.type(value)
-    except OverflowError as error:
-        raise InvalidInputError(f"{parameter.name}: {error}") from None
+        with np.errstate(over="raise"):
+            return np.asarray(value).astype(dtype)[()]
+    except (FloatingPointError, OverflowError):
+        raise InvalidInputError(
+            f"{parameter.name}: {value} is beyond the range of {parameter.dtype}"
+        ) from None
 
 
 def _array(parameter: Array, value: Any) -> Any:
     """A host array as contiguous numpy, copied only where it must be; a device array as it is."""
     device = getattr(value, "__dlpack_device__", None)
     if not _is_host(value) and device is not None and int(device()[0]) == _DLPACK_CPU:
-        value = np.from_dlpack(value)
+        try:
+            value = np.from_dlpack(value)
+        except (BufferError, RuntimeError, TypeError) as error:
+            raise InvalidInputError(
+                f"{parameter.name}: need {_described(parameter)}, and numpy cannot read this "
+                f"{type(value).__name__}: {error}"
+            ) from None
     _check_fit(parameter, value)
     return np.require(value, requirements=("C", "A")) if _is_host(value) else value
 

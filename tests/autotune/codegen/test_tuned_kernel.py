@@ -127,6 +127,27 @@ def test_dlpack_on_the_host_is_taken(kernel: TunedKernel, given: dict[str, Any])
     np.testing.assert_array_equal(result, expected(given))
 
 
+def test_dlpack_that_numpy_cannot_read_is_refused(
+    kernel: TunedKernel, given: dict[str, Any]
+) -> None:
+    class Tensor:
+        def __dlpack__(self, **options: Any) -> Any:
+            raise BufferError("it requires a gradient")
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return (1, 0)
+
+    with pytest.raises(InvalidInputError, match="a: .* requires a gradient"):
+        kernel(**(given | {"a": Tensor()}))
+
+
+def test_infinity_is_a_number(
+    kernel: TunedKernel, launcher: NumpyLauncher, given: dict[str, Any]
+) -> None:
+    kernel(**(given | {"alpha": float("inf")}))
+    assert launcher.arrays["alpha"] == np.inf
+
+
 def test_device_arrays_stay_on_the_device(
     kernel: TunedKernel, launcher: NumpyLauncher, given: dict[str, Any]
 ) -> None:
@@ -176,6 +197,7 @@ def test_out_may_overlap_an_input(kernel: TunedKernel, given: dict[str, Any]) ->
         ({"alpha": np.zeros(3)}, "alpha is a scalar"),
         ({"alpha": "2"}, "alpha is a scalar"),
         ({"alpha": 2j}, "alpha is a scalar"),
+        ({"alpha": 1e300}, "beyond the range of float32"),
         ({"gamma": 1}, "takes .a, b, alpha, bias., got gamma too"),
         ({"out": np.zeros((4, 4), np.float32)}, "c: need float32 3×4"),
         ({"out": {"d": 1}}, "out may name c, got d"),
