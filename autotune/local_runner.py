@@ -13,12 +13,13 @@ from autotune.backends.base import Backend
 from autotune.compiling import CompilePool
 from autotune.limits import breaks_limits
 from autotune.measure import Phase, circumstances
+from autotune.messages import Task
 from autotune.runners import Job
 from autotune.tasks import Compiled, MeasureTask, RaceTask
 from autotune.timing import TimingPlan
-from autotune.worker_process import Task
 from autotune.workers import Worker, WorkerDied, WorkerFailure, WorkerTimeout
 from records.canonical import Items, freeze
+from records.errors import DeviceError
 from records.measurement import Measurement, Status
 from records.target import Target
 from search_spaces import registry
@@ -60,6 +61,7 @@ class LocalRunner:
     ) -> None:
         if isinstance(open_backend, str):
             open_backend = partial(_open_by_name, open_backend)
+        self._closed = False
         self._worker = Worker(open_backend)
         ready = self._worker.start()
         self._target, self._dialect = ready.target, ready.dialect
@@ -88,7 +90,7 @@ class LocalRunner:
         """Every job once: those over the device's limits, then as the compiler finishes them."""
         legal = []
         for job in jobs:
-            reason = breaks_limits(job.source, self._target)
+            reason = self._refusal(job)
             if reason:
                 yield job, self._failed(Status.INVALID, reason, plan)
             else:
@@ -101,7 +103,7 @@ class LocalRunner:
         results: dict[int, Measurement] = {}
         racing: dict[int, Compiled] = {}
         for index, job in enumerate(jobs):
-            reason = breaks_limits(job.source, self._target)
+            reason = self._refusal(job)
             if reason:
                 results[index] = self._failed(Status.INVALID, reason, plan)
         legal = [index for index in range(len(jobs)) if index not in results]
@@ -117,6 +119,7 @@ class LocalRunner:
 
     def close(self) -> None:
         """Kill the children. Idempotent."""
+        self._closed = True
         self._worker.stop()
         self._pool.close()
 
@@ -131,10 +134,17 @@ class LocalRunner:
     ) -> None:
         self.close()
 
+    def _refusal(self, job: Job) -> str:
+        if job.workload.op not in registry.OPS:
+            return f"no op {job.workload.op!r} in this process; register it first"
+        return breaks_limits(job.source, self._target)
+
     def _compiled(
         self, sources: Sequence[KernelSource], plan: TimingPlan
     ) -> Iterator[tuple[int, Compiled]]:
         """Index and binary of each source, in the order of completion."""
+        if self._closed:
+            raise DeviceError("the runner is closed; open another")
         is_cpu = self._target.is_cpu
         size = self._pool.size * _CHUNK_PER_WORKER if is_cpu else len(sources)
         for start in range(0, len(sources), max(1, size)):

@@ -128,12 +128,19 @@ class _Worst:
             self._add(rows)
 
     def _add(self, rows: slice) -> None:
-        actual, expected = self._actual[rows].astype(np.float64), self._expected[rows]
-        allowed = self._allowed[rows]
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            error = np.abs(actual - expected)
-            error[actual == expected] = 0.0  # infinities that agree
-            ratio = np.where(error == 0.0, 0.0, error / allowed)
+            ratio = self._actual[rows].astype(np.float64)
+            ratio -= self._expected[rows]
+            np.abs(ratio, out=ratio)
+            ratio /= self._allowed[rows]
+        highest = float(ratio.max())
+        if highest <= 1.0:  # not so for NaN
+            self._ratio = max(self._ratio, highest)
+        else:
+            self._add_in_full(rows, ratio)
+
+    def _add_in_full(self, rows: slice, ratio: npt.NDArray[np.float64]) -> None:
+        ratio[self._actual[rows] == self._expected[rows]] = 0.0  # 0 / 0, and equal infinities
         ratio[np.isnan(ratio)] = np.inf
         worst = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
         if ratio[worst] > self._ratio:

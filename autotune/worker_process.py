@@ -1,8 +1,4 @@
-"""The child's side of `autotune.workers`: opens one backend and runs tasks on it, one by one.
-
-Messages over the pipe, pickled. To the child: `Open` once, then tasks. From the child: `Ready` or
-`Raised` for the former; for each task `Announcement`s and then `Done` or `Raised`.
-"""
+"""The child's side of `autotune.workers`: opens one backend and runs tasks on it, one by one."""
 
 from __future__ import annotations
 
@@ -12,58 +8,16 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
 
 from autotune.backends.base import Backend
-from autotune.measure import Announce, Phase
-from records.canonical import Items, freeze
+from autotune.measure import Phase
+from autotune.messages import Announcement, Done, Raised, Ready, Task
+from records.canonical import freeze
 from records.errors import AutotuneError
 from records.measurement import Measurement
-from records.target import Target
-from search_spaces.dialect import Dialect
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-class Task(Protocol):
-    """Work for a worker; picklable, so defined in a module that can be imported."""
-
-    def __call__(self, backend: Backend, announce: Announce) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Open:
-    open_backend: Callable[[], Backend]
-
-
-@dataclass(frozen=True)
-class Ready:
-    target: Target
-    dialect: Dialect
-    environment: Items
-
-
-@dataclass(frozen=True)
-class Announcement:
-    phase: Phase
-    entry: int = 0
-    known: Measurement | None = None
-
-
-@dataclass(frozen=True)
-class Done:
-    value: Any
-
-
-@dataclass(frozen=True)
-class Raised:
-    """An exception: the name of its class, and what it says (of ours) or where it came from."""
-
-    kind: str
-    text: str
 
 
 def main(pipe_fd: int, parent_pid: int) -> None:

@@ -9,6 +9,7 @@ class TestMyRunner(RunnerConformance):
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal, TypeAlias
@@ -85,6 +86,19 @@ class RunnerConformance:
         assert measurement.is_ok
         assert measurement.detail("dropped") is True
         assert len(measurement.times_s) == plan.drop_runs
+
+    def test_nothing_is_launched_before_it_is_asked_for(self, runner: Runner) -> None:
+        """The second kernel hangs too: had it been launched early, its time would be up."""
+        if "hang" not in self.kinds:
+            pytest.skip("this device cannot hang")
+        timeout_s = 0.4
+        plan = replace(self.plan, launch_timeout_s=timeout_s)
+        results = iter(runner.measure([self.job("hang", 0), self.job("hang", 1)], plan))
+        assert next(results)[1].status is Status.TIMEOUT
+        time.sleep(2 * timeout_s)
+        asked_s = time.monotonic()
+        assert next(results)[1].status is Status.TIMEOUT
+        assert time.monotonic() - asked_s > 0.9 * timeout_s
 
     def test_a_race_answers_in_order(self, runner: Runner) -> None:
         kinds: list[Kind] = ["ok", *self.kinds, "ok"]
