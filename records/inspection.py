@@ -16,8 +16,6 @@ from records.rows import decode
 from records.target import Target
 from records.workload import Workload
 
-TABLES = ("sessions", "workloads", "targets", "environments", "trials")
-
 
 @dataclass(frozen=True)
 class PairInfo:
@@ -86,7 +84,7 @@ def info(connection: Connection, catalogue: Catalogue) -> DatabaseInfo:
         connection.path,
         schema.version_of(connection),
         _bytes(connection.path),
-        {table: connection.value(f"SELECT count(*) FROM {table}") for table in TABLES},
+        {table: connection.value(f"SELECT count(*) FROM {table}") for table in schema.TABLES},
         dict(statuses),
         tuple(_pair_info(connection, catalogue, *pair) for pair in pairs),
     )

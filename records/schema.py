@@ -22,6 +22,10 @@ class Migration:
 
 MIGRATIONS: tuple[Migration, ...] = (Migration(1, first.apply),)
 
+TABLES = ("sessions", "workloads", "targets", "environments", "trials")
+INDEXES = ("trials_by_time", "trials_by_schedule", "trials_by_session")
+VIEWS = ("workload_names", "usable_trials", "best_schedules", "failures")
+
 
 def version_of(connection: Connection) -> int:
     """Schema version of the file; 0 for an empty one. `SchemaError` if it is not ours."""

@@ -10,6 +10,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from records import schema
 from records.canonical import canonical_json
 from records.connection import Connection
 from records.errors import DatabaseError
@@ -44,6 +45,10 @@ def _problems(connection: Connection) -> Iterator[str]:
     for (text,) in connection.rows("PRAGMA integrity_check"):
         if text != "ok":
             yield f"file: {text}"
+    parts = {name for (name,) in connection.rows("SELECT name FROM sqlite_master")}
+    for name in (*schema.TABLES, *schema.INDEXES, *schema.VIEWS):
+        if name not in parts:
+            yield f"file: {name} is missing; export what is left into a new database"
     for table, row, parent, _ in connection.rows("PRAGMA foreign_key_check"):
         yield f"{table} {row}: refers to a row of {parent} that does not exist"
     yield from _identity_problems(connection)

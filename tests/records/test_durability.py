@@ -18,7 +18,6 @@ from record_samples import TARGET, WORKLOAD, record
 
 from records.connection import Connection
 from records.errors import DatabaseBusyError, DatabaseError
-from records.schema import prepare
 from records.store import TuningDatabase
 
 HERE = Path(__file__).parent
@@ -204,13 +203,19 @@ def test_a_directory_that_may_not_be_written(tmp_path: Path, left_over: bool) ->
         assert "opened read-only" in output
 
 
-def test_a_journal_without_a_log_serves_as_well(tmp_path: Path) -> None:
-    """Some network file systems have no write-ahead log; there SQLite keeps the old journal."""
+def test_a_file_system_without_shared_memory_keeps_the_old_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some network file systems have none; SQLite's locking by dot-files is such a one."""
+    opened = Connection._open
+    monkeypatch.setattr(
+        Connection, "_open", lambda self, query: opened(self, f"{query}&vfs=unix-dotfile")
+    )
     path = tmp_path / "tuning.db"
-    connection = Connection(path, False, 1.0)
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # as there: no shared memory
-    prepare(connection)
-    connection.close()
     with TuningDatabase(path) as database:
         database.add(record(4))
+        assert [file.name for file in tmp_path.iterdir() if "-wal" in file.name] == []
         assert database.best(WORKLOAD, TARGET).record == record(4)
+        assert database.check() == []
+    with TuningDatabase(path, read_only=True) as database:
+        assert list(database.records()) == [record(4)]

@@ -41,6 +41,15 @@ def test_versions_rise_by_one() -> None:
     assert versions == list(range(1, len(versions) + 1))
 
 
+def test_the_parts_are_all_there_and_known(tmp_path: Path) -> None:
+    path = tmp_path / "tuning.db"
+    TuningDatabase(path).close()
+    connection = sqlite3.connect(path)
+    names = connection.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")
+    assert {name for (name,) in names} == {*schema.TABLES, *schema.INDEXES, *schema.VIEWS}
+    connection.close()
+
+
 def test_every_released_schema_has_its_kept_file() -> None:
     for migration in schema.MIGRATIONS:
         assert (ASSETS / f"schema_{migration.version}.db").is_file()
