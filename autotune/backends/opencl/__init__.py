@@ -7,8 +7,11 @@ from autotune.backends.base import Backend, DeviceInfo
 
 def list_devices() -> list[DeviceInfo]:
     """Every OpenCL device, usable ones first, fastest first. Never raises."""
-    from autotune.backends.opencl import discovery
-
+    try:
+        from autotune.backends.opencl import discovery
+    except ImportError as error:
+        problem = f"PyOpenCL does not load ({error}): pip install --force-reinstall pyopencl"
+        return [DeviceInfo("opencl", "opencl", "OpenCL devices", problem)]
     return discovery.list_devices()
 
 

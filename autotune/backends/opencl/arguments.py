@@ -116,12 +116,14 @@ def _check_names(
 
 
 def _scalar(array: Array, value: Any) -> Any:
+    dtype = np.dtype(array.dtype)
     try:
-        return np.dtype(array.dtype).type(np.asarray(value).item())
-    except (TypeError, ValueError, OverflowError):
-        raise InvalidInputError(
-            f"scalar {array.name}: need one {array.dtype}, got {value!r}"
-        ) from None
+        number = np.asarray(value).item()
+        if isinstance(number, (int, float)) and (dtype.kind == "f" or number == int(number)):
+            return dtype.type(number)
+    except (ValueError, OverflowError):
+        pass  # an array of several, or more than an integer of this size holds
+    raise InvalidInputError(f"scalar {array.name}: need one {array.dtype}, got {value!r}")
 
 
 def _checked(array: Array, value: Any) -> Any:

@@ -31,6 +31,7 @@ class OpenCLExecution:
         inputs: Mapping[str, npt.NDArray[Any]],
     ) -> None:
         self._queue = queue
+        self._context = queue.context  # which not every driver's queue keeps alive
         self._kernels = kernels
         self._flusher = flusher
         self._outputs = [array for array in source.arrays if array.role == "output"]
