@@ -54,7 +54,9 @@ class Portable:
 
     def space(self, workload: Workload, target: Target) -> SearchSpace:
         problem = Problem.of(workload)
-        return SearchSpace(self.name, self.version, knobs(problem), constraints(problem, target))
+        return SearchSpace(
+            self.name, self.version, knobs(problem, target), constraints(problem, target)
+        )
 
     def stats(self, workload: Workload, schedule: Schedule, target: Target) -> KernelStats:
         problem = Problem.of(workload)

@@ -14,7 +14,7 @@ from search_spaces.matmul.portable_resources import (
     no_empty_part,
     threads,
 )
-from search_spaces.space import Constraint, Knob, boolean, choice, power_of_two
+from search_spaces.space import Constraint, Knob, choice, power_of_two
 
 VECTOR_ACCESS_BYTES = 16  # the widest memory access of one GPU work-item
 MAX_LOOP_BODY = 512  # multiply-adds; 8 KiB of NVIDIA's instructions, below its L1 instruction cache
@@ -22,8 +22,13 @@ GROUPS_AXIS = 65535  # CUDA's limit on the y and z axes of a grid
 _TILE = ("block_m", "block_n", "thread_m", "thread_n")
 
 
-def knobs(problem: Problem) -> tuple[Knob, ...]:
-    """Tiles much larger than the matrix would be all padding, and are left out."""
+def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
+    """Tiles much larger than the matrix would be all padding, and are left out.
+
+    On a CPU local memory is ordinary memory: it has no banks, and the work-items of a group take
+    turns on one core, so that nothing overlaps. Knobs for these have one value there.
+    """
+    gpu = not target.is_cpu
 
     def tile(name: str, extent: int, low: int, high: int, help: str) -> Knob:
         return power_of_two(name, low, max(low, min(high, next_power_of_two(extent))), help)
@@ -37,12 +42,26 @@ def knobs(problem: Problem) -> tuple[Knob, ...]:
         power_of_two("vector_a", 1, 4, "elements of A in one global read"),
         power_of_two("vector_b", 1, 4, "elements of B in one global read"),
         power_of_two("vector_tile", 1, 4, "elements in one local read, neighbours owned in C"),
-        choice("stages", (1, 2), "tiles in local memory: 2 fills one while the other is used"),
-        boolean("prefetch", "fetch the next tile before multiplying this one"),
-        choice("pad", (0, 1, 2, 4, 8), "unused elements after each row of a transposed tile"),
+        choice(
+            "stages",
+            (1, 2) if gpu else (1,),
+            "tiles in local memory: 2 fills one while the other is used",
+        ),
+        choice(
+            "prefetch",
+            (False, True) if gpu else (False,),
+            "fetch the next tile before multiplying this one",
+        ),
+        choice(
+            "pad",
+            (0, 1, 2, 4, 8) if gpu else (0,),
+            "unused elements after each row of a transposed tile",
+        ),
         power_of_two("unroll", 1, 8, "steps of k unrolled"),
         power_of_two("split_k", 1, 16, "parts of k, each computed by other work-groups"),
-        power_of_two("raster", 1, 16, "rows of tiles walked together, to meet in cache"),
+        power_of_two(
+            "raster", 1, 16 if gpu else 1, "rows of tiles walked together, to meet in cache"
+        ),
     )
 
 
