@@ -103,7 +103,7 @@ def search_space(workload: Workload, target: Target) -> UnionSpace:
         if space.size:
             spaces.append(space)
         else:
-            reasons.append(f"{template.name}: {space.why_empty()}")
+            reasons.append(f"{template.name}: {'; '.join(space.why_empty())}")
     if not spaces:
         raise InvalidInputError(
             f"no template can do {workload} on {target.device}: {'; '.join(reasons) or 'none'}"

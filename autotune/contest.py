@@ -15,7 +15,7 @@ from autotune.libraries import clean_environment, library
 from autotune.measure import Announce, Phase
 from autotune.problems import Problem, check, problem
 from autotune.runners import Job
-from autotune.worker_process import Task
+from autotune.messages import Task
 from autotune.workers import Worker, WorkerFailure
 from records.canonical import Value
 from records.errors import DeviceError

@@ -7,6 +7,7 @@ from typing import Any
 
 from records.errors import InvalidInputError
 from records.workload import Workload
+from search_spaces.matmul.cpu import CPU
 from search_spaces.matmul.op import MATMUL
 from search_spaces.matmul.portable import PORTABLE
 from search_spaces.op import Op
@@ -17,6 +18,7 @@ OPS: dict[str, Op] = {
 }
 
 _TEMPLATES: list[Template] = [
+    CPU,
     PORTABLE,
 ]
 
