@@ -36,7 +36,7 @@ LIBRARY_VERSION = 1
 
 def devices(*, all: bool = False) -> list[DeviceInfo]:
     """Every device, usable or not, with the reason; simulated ones with `all`."""
-    from autotune.devices import list_devices
+    from autotune.device_names import list_devices
 
     return list_devices(all=all)
 
@@ -65,7 +65,7 @@ def tune(
     Raises `InvalidInputError` for what cannot be done, `MissingComponentError` where the device
     or its driver is not there, `DatabaseError` where the database cannot be written.
     """
-    from autotune.devices import resolve
+    from autotune.device_names import resolve
     from autotune.local_runner import LocalRunner
 
     options = TuningOptions(trials, time_limit_s, seed, strategy, model, plan=plan or TimingPlan())

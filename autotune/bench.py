@@ -46,7 +46,7 @@ def bench(
 
     Raises `NotTunedError` where nothing is stored, `DeviceError` where the stored best fails.
     """
-    from autotune.devices import resolve
+    from autotune.device_names import resolve
 
     info = resolve(device)
     assert info.target is not None, "resolve gives usable devices"

@@ -13,9 +13,9 @@ from autotune.backends.base import Backend
 from autotune.confidence import relative_interval
 from autotune.libraries import clean_environment, library
 from autotune.measure import Announce, Phase
+from autotune.messages import Task
 from autotune.problems import Problem, check, problem
 from autotune.runners import Job
-from autotune.messages import Task
 from autotune.workers import Worker, WorkerFailure
 from records.canonical import Value
 from records.errors import DeviceError
@@ -83,7 +83,7 @@ def hold(device: str, contest: Contest) -> list[Standing]:
     for all. A contender that fails has an error; the others go on. Raises `DeviceError` where the
     child is lost.
     """
-    from autotune.devices import open_backend
+    from autotune.device_names import open_backend
 
     task = _ContestTask(registry.op(contest.workload.op), contest)
     worker = Worker(partial(open_backend, device))

@@ -30,7 +30,7 @@ def load(
     Raises `NotTunedError` where there is no winner, `InvalidInputError` where the templates of
     its records are gone or have changed, `CompileError` and `DeviceError` as the device does.
     """
-    from autotune.devices import open_backend, resolve
+    from autotune.device_names import open_backend, resolve
 
     info = resolve(device)
     assert info.target is not None, "resolve gives usable devices"

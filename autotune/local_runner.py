@@ -38,7 +38,7 @@ class LocalRunner:
 
     `open_backend` opens the device; it is called in the children, so it must be picklable (a
     function of a module that can be imported, or a `functools.partial` of one), and so must the
-    ops of the jobs. A device's name stands for `autotune.devices.open_backend` of that name.
+    ops of the jobs. A device's name stands for `autotune.device_names.open_backend` of that name.
 
     Where the device is the host's CPU, measuring must be quiet: jobs are compiled in chunks, by
     all the compile workers, and measured only while nothing compiles. Elsewhere compiling goes on
@@ -235,6 +235,6 @@ def _default_compile_workers(target: Target) -> int:
 
 
 def _open_by_name(name: str) -> Backend:
-    from autotune.devices import open_backend
+    from autotune.device_names import open_backend
 
     return open_backend(name)

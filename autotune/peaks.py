@@ -11,7 +11,7 @@ from typing import Any
 from autotune import backends, child
 from autotune.backends.base import DeviceInfo
 from autotune.cache import cache_directory, write_atomically
-from autotune.devices import resolve
+from autotune.device_names import resolve
 from records.canonical import canonical_json, digest
 
 PROBE_TIMEOUT_S = 120.0
@@ -54,7 +54,7 @@ def probe(name: str | None = None, *, again: bool = False) -> Peaks:
     """The peaks of a device, measured in a child process once per target and driver, and kept.
 
     A busy machine shows lower peaks: `again` measures anew, on a quieter one.
-    Raises as `autotune.devices.resolve` does, and `DeviceError` where a probe fails.
+    Raises as `autotune.device_names.resolve` does, and `DeviceError` where a probe fails.
     """
     info = resolve(name)
     peaks = None if again else _read(info)

@@ -14,7 +14,7 @@ from search_spaces import registry
 
 def best(workload: Workload, device: str | None, database: Path, top: int, as_json: bool) -> int:
     """Show the best schedules that the database has for a workload on a device."""
-    from autotune.devices import resolve
+    from autotune.device_names import resolve
     from records.store import TuningDatabase
 
     target = resolve(device).target

@@ -23,7 +23,7 @@ from autotune.cli.options import database_option, device_option
 def command(database: Path, device: str | None, output: Path, locked: bool) -> None:
     """Write the winners as source, manifest.json and a C header, ready for CMake."""
     from autotune.codegen import build
-    from autotune.devices import resolve
+    from autotune.device_names import resolve
     from records.store import TuningDatabase
 
     target = resolve(device).target

@@ -19,7 +19,7 @@ from autotune.cli.text import echo_json, size
 @click.option("--probe/--no-probe", default=True, help="Measure peaks not known yet (seconds).")
 def command(as_json: bool, all_devices: bool, probe: bool) -> None:
     """List every device, usable or not, with its limits and measured peaks."""
-    from autotune.devices import list_devices
+    from autotune.device_names import list_devices
 
     rows = [_row(info, probe) for info in list_devices(all=all_devices)]
     if as_json:

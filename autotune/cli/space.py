@@ -26,7 +26,7 @@ def space(
 
     With --why, say in words which constraints a schedule breaks; exit code 1 if any.
     """
-    from autotune.devices import resolve
+    from autotune.device_names import resolve
 
     target = resolve(device).target
     assert target is not None, "resolve gives usable devices"

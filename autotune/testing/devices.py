@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from autotune.devices import list_devices, resolve
+from autotune.device_names import list_devices, resolve
 
 VARIABLE = "AUTOTUNE_TEST_DEVICES"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from autotune.devices import is_simulator, list_devices
+from autotune.device_names import is_simulator, list_devices
 from autotune.local_runner import LocalRunner
 from autotune.runners import Job
 from autotune.testing import addition

@@ -7,7 +7,7 @@ import pytest
 from naive_matmul import Naive, naive_record
 
 from autotune.backends.base import DeviceInfo
-from autotune.devices import is_simulator, list_devices
+from autotune.device_names import is_simulator, list_devices
 from records.store import TuningDatabase
 from records.target import Target
 from search_spaces import registry

@@ -12,7 +12,7 @@ import pytest
 from naive_matmul import naive_record
 
 from autotune.backends.base import DeviceInfo
-from autotune.devices import open_backend
+from autotune.device_names import open_backend
 from autotune.loading import load
 from records.errors import DeviceError, InvalidInputError, NotTunedError
 from records.store import TuningDatabase

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from autotune import backends, devices
+from autotune import backends, device_names
 from autotune.backends.base import DeviceInfo
 from records.errors import InvalidInputError, MissingComponentError
 from records.target import Target
@@ -61,14 +61,14 @@ def backend_modules(monkeypatch: pytest.MonkeyPatch, opencl: list[DeviceInfo]) -
     ],
 )
 def test_a_name_means_the_fastest_usable_match(name: str | None, expected: DeviceInfo) -> None:
-    assert devices.resolve(name) is expected
+    assert device_names.resolve(name) is expected
 
 
 def test_a_gpu_goes_before_a_cpu(opencl: list[DeviceInfo]) -> None:
     opencl.insert(1, GPU)
-    assert devices.resolve() is GPU
-    assert devices.resolve("opencl:gpu") is GPU
-    assert devices.resolve("opencl:cpu") is CPU
+    assert device_names.resolve() is GPU
+    assert device_names.resolve("opencl:gpu") is GPU
+    assert device_names.resolve("opencl:cpu") is CPU
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_gpu_goes_before_a_cpu(opencl: list[DeviceInfo]) -> None:
 )
 def test_an_unknown_name_lists_what_there_is(name: str) -> None:
     with pytest.raises(InvalidInputError, match=r"opencl:1:0 \(AMD EPYC"):
-        devices.resolve(name)
+        device_names.resolve(name)
 
 
 @pytest.mark.parametrize(
@@ -84,28 +84,28 @@ def test_an_unknown_name_lists_what_there_is(name: str) -> None:
 )
 def test_a_device_with_a_problem_says_its_remedy(name: str, remedy: str) -> None:
     with pytest.raises(MissingComponentError, match=remedy):
-        devices.resolve(name)
+        device_names.resolve(name)
 
 
 def test_a_simulator_is_never_the_default(opencl: list[DeviceInfo]) -> None:
     opencl[:] = [ORACLE]
     with pytest.raises(MissingComponentError, match="a simulator"):
-        devices.resolve()
+        device_names.resolve()
 
 
 def test_simulated_devices_are_listed_on_demand() -> None:
-    assert FAKE not in devices.list_devices()
-    assert FAKE in devices.list_devices(all=True)
-    assert {CPU, NO_CUDA} <= set(devices.list_devices())
+    assert FAKE not in device_names.list_devices()
+    assert FAKE in device_names.list_devices(all=True)
+    assert {CPU, NO_CUDA} <= set(device_names.list_devices())
 
 
 def test_open_backend_opens_the_canonical_name() -> None:
-    assert devices.open_backend("opencl:epyc") == "opencl:1:0"
+    assert device_names.open_backend("opencl:epyc") == "opencl:1:0"
 
 
 def test_importing_loads_no_driver() -> None:
     code = (
-        "import sys, autotune, autotune.devices, autotune.peaks, autotune.backends.opencl\n"
+        "import sys, autotune, autotune.device_names, autotune.peaks, autotune.backends.opencl\n"
         "print(sorted({'pyopencl', 'pycuda', 'xgboost'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
