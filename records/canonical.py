@@ -49,7 +49,10 @@ def _scalar(name: object, value: object) -> Scalar:
 
 def canonical_json(value: object) -> str:
     """`value` as JSON with sorted keys and no blanks; NaN and infinity are refused."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest(text: str) -> str:

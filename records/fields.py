@@ -36,13 +36,13 @@ def numbers(data: object, name: str) -> tuple[float, ...]:
 
 def mapping(data: object, name: str) -> Mapping[str, Any]:
     value = _field(data, name)
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):
         return value
     raise TypeError(f"{name}: need an object, got {value!r}")
 
 
 def _field(data: object, name: str) -> object:
-    if not isinstance(data, Mapping):
+    if not isinstance(data, (dict, Mapping)):  # dict first: asking an abstract class is slow
         raise TypeError(f"need an object with a field {name!r}, got {data!r}")
     if name not in data:
         raise ValueError(f"the field {name!r} is missing")

@@ -104,7 +104,7 @@ def make_the_day_unreadable(line: dict[str, object]) -> None:
     line["created_at"] = "yesterday"
 
 
-BREAKS = {
+BREAKS: dict[Callable[[dict[str, object]], None], str] = {
     break_status: "splendid",
     remove_times: "positive finite times",
     make_version_a_text: "version: need a whole number",
