@@ -12,7 +12,6 @@ from autotune.backends.base import Backend
 from autotune.measure import Phase
 from autotune.tasks import Compiled, CompileTask
 from autotune.workers import TaskError, Worker, WorkerDied, WorkerTimeout
-from records.errors import AutotuneError
 from search_spaces.kernel import KernelSource
 
 _KEPT_BINARIES = 256  # enough for the finalists of any session; a binary is some 10 to 500 KiB
@@ -63,7 +62,6 @@ class CompilePool:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="autotune-compile")
         self._binaries: OrderedDict[str, Compiled] = OrderedDict()
         self._lock = threading.Lock()  # of the binaries
-        self._closed = False
 
     @property
     def size(self) -> int:
@@ -102,9 +100,8 @@ class CompilePool:
 
     def close(self) -> None:
         """Kill the children, whatever they do. Idempotent."""
-        self._closed = True
         for worker in self._workers:
-            worker.kill()
+            worker.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
         for worker in self._workers:
             worker.stop()
@@ -122,8 +119,6 @@ class CompilePool:
 
     def _attempt(self, worker: Worker, task: CompileTask, limits_s: dict[Phase, float]) -> Compiled:
         for is_last in (False, True):
-            if self._closed:
-                raise AutotuneError("the runner was closed")
             try:
                 compiled: Compiled = worker.run(task, limits_s)
                 return compiled

@@ -54,13 +54,14 @@ class TaskError(WorkerFailure):
 class Worker:
     """A child process with one open backend: started on demand, and again after each death.
 
-    Used by one thread at a time; `stop` may be called by another, and makes a running task fail.
+    Used by one thread at a time; only `close` may be called by another.
     """
 
     def __init__(self, open_backend: Callable[[], Backend]) -> None:
         self._open_backend = open_backend
         self._process: ChildProcess | None = None
         self._ready: Ready | None = None
+        self._closed = False
 
     @property
     def pid(self) -> int | None:
@@ -79,6 +80,7 @@ class Worker:
             self.stop()
             process = self._process = spawn()
             try:
+                self._refuse_if_closed()  # after the child is known to `close`
                 answer = _opening(process, self._open_backend)
             except BaseException:
                 self.stop()
@@ -107,8 +109,12 @@ class Worker:
                     raise
         raise AssertionError("unreachable")
 
-    def kill(self) -> None:
-        """Kill the child, from any thread; a task under way then raises `WorkerDied`."""
+    def close(self) -> None:
+        """Kill the child for good, from any thread: a task under way fails, later ones too.
+
+        The thread that uses the worker calls `stop` afterwards, to forget the child.
+        """
+        self._closed = True
         process = self._process
         if process is not None and process.is_alive:
             process.kill_group()
@@ -132,6 +138,10 @@ class Worker:
         except BaseException:  # Ctrl-C above all: the child is still at it
             self.stop()
             raise
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise DeviceError("the worker is closed")
 
     def _await(self, process: ChildProcess, limits_s: Mapping[Phase, float]) -> Any:
         last = Announcement(Phase.ACCEPTED)

@@ -97,6 +97,9 @@ def _drawn(
     return None
 
 
+FLAKY = at_rates(dict.fromkeys(Failure, 0.3 / len(Failure)))  # of the device of that name
+
+
 def numbers(source: KernelSource) -> dict[str, int]:
     """The whole numbers that the text defines, by name; of several definitions, the first."""
     found: dict[str, int] = {}
@@ -329,7 +332,7 @@ _DEVICES: Mapping[str, _Device] = {
     "flaky": _Device(
         "simulated GPU on which three kernels in ten fail, in every way",
         noise=0.01,
-        fail=at_rates(dict.fromkeys(Failure, 0.3 / len(Failure))),
+        fail=FLAKY,
     ),
 }
 

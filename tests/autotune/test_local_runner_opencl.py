@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from autotune.device_names import is_simulator, list_devices
 from autotune.local_runner import LocalRunner
 from autotune.runners import Job
-from autotune.testing import addition
+from autotune.testing import addition, devices
 from autotune.testing.runner import Kind, RunnerConformance
+from records.measurement import Status
 
 BODIES = {
     "ok": "c[i] = a[i] + b[i];",
@@ -21,23 +21,15 @@ BODIES = {
 }
 
 
-def device_name() -> str:
-    usable = [
-        info
-        for info in list_devices()
-        if info.backend == "opencl" and info.usable and not is_simulator(info)
-    ]
-    if not usable:
-        pytest.skip("no usable OpenCL device")
-    return usable[0].name
-
-
 class TestOnOpenCl(RunnerConformance):
     kinds = ("ok", "compile_error", "wrong_result", "hang", "crash", "invalid")
 
     @pytest.fixture
     def runner(self) -> Iterator[LocalRunner]:
-        with LocalRunner(device_name(), compile_workers=1) as runner:
+        usable = devices.names("opencl")
+        if not usable:
+            pytest.skip("no usable OpenCL device")
+        with LocalRunner(usable[0], compile_workers=1) as runner:
             yield runner
 
     def job(self, kind: Kind, number: int = 0) -> Job:
@@ -45,7 +37,15 @@ class TestOnOpenCl(RunnerConformance):
             return addition.too_large_a_group(number)
         return addition.job(BODIES[kind], number)
 
-    def test_a_write_past_the_end_is_a_wrong_result(self, runner: LocalRunner) -> None:
-        past_the_end = addition.job("c[i] = a[i] + b[i]; c[i + 8] = 1.0f; c[i] = a[i] + b[i];")
-        [(_, measurement)] = runner.measure([past_the_end], self.plan)
-        assert not measurement.is_ok, "a write past the end passed as right"
+    def test_a_write_just_past_the_end_is_a_wrong_result(self, runner: LocalRunner) -> None:
+        body = "c[i] = a[i] + b[i]; if (i == 1023) c[1024 + 5] = 1.0f;"
+        [(_, measurement)] = runner.measure([addition.job(body)], self.plan)
+        assert measurement.status is Status.WRONG_RESULT
+        assert "outside the buffer" in measurement.error
+
+    def test_an_element_left_out_is_a_wrong_result(self, runner: LocalRunner) -> None:
+        [(_, measurement)] = runner.measure(
+            [addition.job("if (i != 77) c[i] = a[i] + b[i];")], self.plan
+        )
+        assert measurement.status is Status.WRONG_RESULT
+        assert "1 of 1024 elements are off, the worst at [77]: nan" in measurement.error
