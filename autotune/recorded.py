@@ -47,11 +47,14 @@ class RecordedSpace:
         self.template = kernel
         self.workload = Workload.of(kernel, {})
         self.target = Target.of("recorded", device, device, {})
-        self._params = {name: tuple(values) for name, values in params.items()}
-        self._measurements = {
-            self._schedule(config): measurement for config, measurement in measurements.items()
+        self._params = [tuple(values) for values in params.values()]
+        self._schedules = {
+            config: Schedule.of(kernel, self.version, dict(zip(params, config, strict=True)))
+            for config in measurements
         }
-        self._order = list(self._measurements)
+        self._configs = {schedule: config for config, schedule in self._schedules.items()}
+        self._measurements = dict(zip(self._configs, measurements.values(), strict=True))
+        self._order = list(self._configs)
 
     @classmethod
     def load(cls, path: str | Path) -> RecordedSpace:
@@ -99,26 +102,28 @@ class RecordedSpace:
         return [self._order[pick] for pick in picks]
 
     def neighbours(self, schedule: Schedule) -> list[Schedule]:
-        return [changed for name in self._params for changed in self._with_another(schedule, name)]
+        return [
+            changed
+            for place in range(len(self._params))
+            for changed in self._with_another(schedule, place)
+        ]
 
     def mutate(self, schedule: Schedule, rng: np.random.Generator) -> Schedule:
         """Another value for one knob, or the schedule itself where no knob can change alone."""
-        names = list(self._params)
-        for place in rng.permutation(len(names)):
-            changed = self._with_another(schedule, names[place])
+        for place in rng.permutation(len(self._params)).tolist():
+            changed = self._with_another(schedule, place)
             if changed:
                 return changed[int(rng.integers(len(changed)))]
         return schedule
 
     def crossover(self, a: Schedule, b: Schedule, rng: np.random.Generator) -> Schedule:
         """Each knob from either parent; the first parent where no legal mix was met."""
-        for _ in range(_CROSSOVER_TRIES):
-            picks = rng.random(len(self._params)) < 0.5
-            child = self._schedule(
-                [(a if pick else b)[name] for name, pick in zip(self._params, picks, strict=True)]
-            )
-            if child in self and child not in (a, b):
-                return child
+        first, second = self._configs[a], self._configs[b]
+        for picks in (rng.random((_CROSSOVER_TRIES, len(first))) < 0.5).tolist():
+            pairs = zip(picks, first, second, strict=True)
+            child = tuple(mine if pick else other for pick, mine, other in pairs)
+            if child in self._schedules and child not in (first, second):
+                return self._schedules[child]
         return a
 
     def measure(self, schedule: Schedule) -> Measurement:
@@ -138,18 +143,13 @@ class RecordedSpace:
         times = (measurement.time_s for measurement in self._measurements.values())
         return min((time_s for time_s in times if time_s is not None), default=math.inf)
 
-    def _schedule(self, config: Sequence[Any]) -> Schedule:
-        knobs = dict(zip(self._params, config, strict=True))
-        return Schedule.of(self.template, self.version, knobs)
-
-    def _with_another(self, schedule: Schedule, name: str) -> list[Schedule]:
-        values = schedule.values
-        others = (
-            self._schedule([{**values, name: value}[each] for each in self._params])
-            for value in self._params[name]
-            if value != values[name]
-        )
-        return [other for other in others if other in self._measurements]
+    def _with_another(self, schedule: Schedule, place: int) -> list[Schedule]:
+        config = self._configs[schedule]
+        before, after = config[:place], config[place + 1 :]
+        others = ((*before, value, *after) for value in self._params[place])
+        return [
+            self._schedules[each] for each in others if each != config and each in self._schedules
+        ]
 
 
 def _read_measurements(

@@ -16,6 +16,9 @@ STRATEGIES = {
     "exhaustive": "autotune.strategies.exhaustive:Exhaustive",
 }
 DEFAULT = "evolutionary"
+
+SELF_GUIDED = frozenset({"evolutionary", "local", "exhaustive"})
+"""Strategies that decide themselves what is measured, so that nothing should prune their asks."""
 SELF_GUIDED = frozenset({"evolutionary"})  # breed from predictions: the proposer must not prune
 
 

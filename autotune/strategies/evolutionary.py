@@ -26,13 +26,16 @@ class Evolution:
     """How it evolves; the defaults are what `benchmarks/replay.md` found.
 
     `first`: random schedules before any child. `explore`: share drawn at random afterwards.
-    `elite`: parents. `pool`: schedules scored an ask when guided; a space of at most that many
-    is scored whole. `climbers` best predicted take `steps` single-knob steps on the score.
-    `apart`: knobs in which the picks of one ask differ at least, while the pool can give it.
+    `near`: share of the others that differs in one knob from the fastest measured: a model sees
+    the large effects, the last per cents come from around the best. `elite`: parents.
+    `pool`: schedules scored an ask when guided; a space of at most that many is scored whole.
+    `climbers` best predicted take `steps` single-knob steps on the score. `apart`: knobs in
+    which the picks of one ask differ at least, while the pool can give it.
     """
 
     first: int = 20
     explore: float = 0.15
+    near: float = 0.6
     elite: int = 12
     crossovers: float = 0.5
     pool: int = 1200
@@ -64,13 +67,14 @@ class Evolutionary:
         rng = np.random.default_rng((self._seed, len(self._history)))
         n = min(n, self._history.left)
         bred = self._bred_share(n, rng)
-        chosen: list[Schedule] = []
-        if bred:
-            chosen = self._picked(bred, rng) if self._score else self._children(bred, rng)
-            self._history.mark(chosen)
-        drawn = self._sampler.draw(n - len(chosen), rng)
+        chosen = self._near(int(bred * self._evolution.near + rng.random()), rng)
+        self._history.mark(chosen)
+        rest = bred - len(chosen)
+        children = self._picked(rest, rng) if self._score else self._children(rest, rng)
+        self._history.mark(children)
+        drawn = self._sampler.draw(n - len(chosen) - len(children), rng)
         self._history.mark(drawn)
-        return [*chosen, *drawn]
+        return [*chosen, *children, *drawn]
 
     def _bred_share(self, n: int, rng: np.random.Generator) -> int:
         """How many of `n` are not drawn at random; the share's fraction is left to chance."""
@@ -78,6 +82,21 @@ class Evolutionary:
             return 0
         later = n - max(0, min(n, self._evolution.first - len(self._history)))
         return later - int(later * self._evolution.explore + rng.random())
+
+    def _near(self, n: int, rng: np.random.Generator) -> list[Schedule]:
+        """At most `n` unseen neighbours of the fastest, the best predicted (or any) first."""
+        steps: dict[Schedule, None] = {}
+        for place in self._history.best(self._evolution.elite):
+            if len(steps) >= n:
+                break
+            around = self._space.neighbours(place)
+            fresh = [step for step in around if step not in self._history]
+            steps.update(dict.fromkeys(fresh[i] for i in rng.permutation(len(fresh))))
+        if self._score is None:
+            return list(steps)[:n]
+        scores: dict[Schedule, float] = {}
+        self._add_scored(scores, steps)
+        return _ranked(scores)[:n]
 
     def _children(self, n: int, rng: np.random.Generator, tries: int = 20) -> list[Schedule]:
         """At most `n` unseen children of the fastest schedules."""
@@ -105,6 +124,8 @@ class Evolutionary:
 
     def _picked(self, n: int, rng: np.random.Generator) -> list[Schedule]:
         """The best predicted of a large pool, apart from each other."""
+        if n == 0:
+            return []
         ranked = self._ranked_pool(rng)
         picked: list[Schedule] = []
         for schedule in ranked:
