@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autotune.api import devices as devices
     from autotune.api import tune as tune
-    from autotune.bench import bench as bench
+    from autotune.benchmark import bench as bench
     from autotune.codegen import build as build
     from autotune.loading import load as load
     from records.errors import AutotuneError as AutotuneError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "AutotuneError": "records.errors",
     "TuningDatabase": "records.store",
-    "bench": "autotune.bench",
+    "bench": "autotune.benchmark",
     "build": "autotune.codegen",
     "devices": "autotune.api",
     "load": "autotune.loading",

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from autotune.backends.base import DeviceInfo
+from autotune.benchmark import bench
 from autotune.contest import Contest, Standing, hold
 from autotune.libraries import libraries
 from autotune.proposer import Proposer
 from autotune.strategies import SELF_GUIDED, make_strategy
 from autotune.timing import TimingPlan
-from autotune.tuner import Context, Observer, SilentObserver, Tuner, TuningOptions, TuningResult
+from autotune.tuner import (
+    INTERRUPTED,
+    Context,
+    Observer,
+    SilentObserver,
+    Tuner,
+    TuningOptions,
+    TuningResult,
+)
 from cost_model import make_model
 from cost_model.trust import Trust
 from records.errors import DeviceError, InvalidInputError
@@ -31,6 +41,7 @@ NO_MODEL = "none"
 OVERSAMPLE = 3
 EARLIER_RECORDS = 2000  # of other workloads; more slow each fit down and teach little
 LIBRARY_ROUNDS = 5
+COMPARE_ROUNDS = 7
 LIBRARY_VERSION = 1
 
 
@@ -59,8 +70,9 @@ def tune(
 
     `trials` counts schedules measured under the same circumstances, those of earlier sessions
     too: calling again goes on where it stopped. `time_limit_s` bounds this session, in seconds.
-    `compare` times the libraries first, for the observer and the database. `model` may be
-    `"none"`. The same seed and the same measurements give the same proposals.
+    `compare` times the libraries too, before the search where the database does not know them,
+    and against the best at the end. `model` may be `"none"`. The same seed and the same
+    measurements give the same proposals.
 
     Raises `InvalidInputError` for what cannot be done, `MissingComponentError` where the device
     or its driver is not there, `DatabaseError` where the database cannot be written.
@@ -81,9 +93,9 @@ def tune(
             _floor_s(workload, info),
         )
         with closing(LocalRunner(info.name)) as runner:
-            return Tuner(
-                context, runner, store, proposer, options, observer or SilentObserver()
-            ).run()
+            tuner = Tuner(context, runner, store, proposer, options, observer or SilentObserver())
+            result = tuner.run()
+        return _compared(result, info, store) if compare else result
 
 
 def search_space(workload: Workload, target: Target) -> UnionSpace:
@@ -160,6 +172,21 @@ def _library_times(workload: Workload, info: DeviceInfo, store: TuningDatabase) 
             if record.measurement.time_s is not None:
                 known[standing.name] = record.measurement.time_s
     return known
+
+
+def _compared(result: TuningResult, info: DeviceInfo, store: TuningDatabase) -> TuningResult:
+    """The result with the libraries raced against its best, interleaved; their times stored."""
+    if result.best is None or result.outcome == INTERRUPTED:
+        return result
+    try:
+        rivals = bench(
+            result.workload, device=info.name, database=store.path, rounds=COMPARE_ROUNDS
+        ).rivals
+    except DeviceError:  # the trials stand, whatever became of the comparison
+        return result
+    for standing, _ in rivals:
+        store.add(_library_record(result.workload, result.target, standing))
+    return replace(result, ratios={standing.name: ratio for standing, ratio in rivals})
 
 
 def _library_record(workload: Workload, target: Target, standing: Standing) -> TuningRecord:

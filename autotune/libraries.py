@@ -65,7 +65,7 @@ class NumpyMatmul:
     op = "matmul"
 
     def rejects(self, workload: Workload, target: Target) -> str:
-        if not target.is_cpu:
+        if not _is_host(target):
             return "numpy computes on the host's CPU only"
         if workload["dtype"] not in ("float32", "float64"):
             return f"numpy has no BLAS for {workload['dtype']}"
@@ -106,7 +106,7 @@ class TorchMatmul:
     op = "matmul"
 
     def rejects(self, workload: Workload, target: Target) -> str:
-        if not target.is_cpu:
+        if not _is_host(target):
             return "timed on the host's CPU only"
         if importlib.util.find_spec("torch") is None:
             return "PyTorch is not installed: pip install torch"
@@ -150,6 +150,10 @@ def libraries(workload: Workload, target: Target) -> list[Library]:
 
 def library(name: str) -> Library:
     return next(library for library in LIBRARIES if library.name == name)
+
+
+def _is_host(target: Target) -> bool:
+    return target.backend == "opencl" and target.is_cpu
 
 
 def _operands(workload: Workload, inputs: Inputs) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from math import comb
 from typing import Protocol
 
+from autotune.contest import Ratio
 from autotune.proposer import Proposer
 from autotune.runners import Job, Runner
 from autotune.timing import TimingPlan
@@ -21,6 +22,8 @@ from records.store import TuningDatabase
 from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
+
+INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class TuningResult:
     """What a session found. `ties` are finalists that the race could not tell from the best.
 
     `outcome`: `"finished"`, `"time limit"`, `"exhausted"` (no schedule left) or `"interrupted"`.
+    `ratios`: by how much the best is faster than each library, raced against it at the end.
     """
 
     context: Context
@@ -116,6 +120,7 @@ class TuningResult:
     ties: tuple[TuningRecord, ...]
     progress: Progress
     outcome: str
+    ratios: Mapping[str, Ratio] = field(default_factory=dict)
 
     @property
     def workload(self) -> Workload:
@@ -171,7 +176,7 @@ class Tuner:
             outcome = self._search(session)
             ties = self._race(session)
         except KeyboardInterrupt:
-            outcome = "interrupted"
+            outcome = INTERRUPTED
         finally:
             self.database.end_session(session, outcome)
         return TuningResult(self.context, self._best, ties, self.progress, outcome)

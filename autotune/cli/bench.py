@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from autotune.bench import BenchResult
+from autotune.benchmark import BenchResult
 from autotune.cli import text
 from autotune.cli.options import database_option, device_option, json_option, op_group
-from autotune.contest import Ratio, Standing
+from autotune.contest import Standing
 from records.workload import Workload
 from search_spaces import registry
 
@@ -21,7 +21,7 @@ def bench(workload: Workload, database: Path, as_json: bool, **options: Any) -> 
 
     The libraries run in a process without OPENBLAS_*, MKL_* and OMP_* settings.
     """
-    from autotune.bench import bench as run
+    from autotune.benchmark import bench as run
 
     result = run(workload, database=database, **options)
     if as_json:
@@ -47,7 +47,7 @@ def _print(result: BenchResult) -> None:
     click.echo(_line(result.ours, flops))
     for standing, ratio in result.rivals:
         facts = ", ".join(f"{name} {value}" for name, value in standing.details.items())
-        click.echo(f"{_line(standing, flops)}  ours is {_ratio(ratio)}  ({facts})")
+        click.echo(f"{_line(standing, flops)}  ours is {text.ratio(ratio)}  ({facts})")
     for name, reason in result.absent:
         click.echo(f"  {name:10} not compared: {reason}")
 
@@ -55,12 +55,6 @@ def _print(result: BenchResult) -> None:
 def _line(standing: Standing, flops: float) -> str:
     time_s = standing.time_s
     return f"  {standing.name:10} {text.rate(flops, time_s):>16}  {text.seconds(time_s):>8}"
-
-
-def _ratio(ratio: Ratio) -> str:
-    if ratio.interval is None:
-        return f"{ratio.value:.3f}×"
-    return f"{ratio.value:.3f}× ± {ratio.value * ratio.interval:.3f}"
 
 
 def _as_json(result: BenchResult) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from autotune.contest import Ratio
 from records.record import TuningRecord
 from records.workload import Workload
 from search_spaces import registry
@@ -34,6 +35,13 @@ def size(count: float) -> str:
 def rate(flops: float, time_s: float | None) -> str:
     """Work over time, in GFLOP/s."""
     return "-" if not time_s else f"{flops / time_s / 1e9:.1f} GFLOP/s"
+
+
+def ratio(found: Ratio) -> str:
+    """`1.07× ± 0.01`: above 1, ours is faster."""
+    if found.interval is None:
+        return f"{found.value:.3f}×"
+    return f"{found.value:.3f}× ± {found.value * found.interval:.3f}"
 
 
 def duration(time_s: float) -> str:

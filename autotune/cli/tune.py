@@ -77,11 +77,8 @@ def _print(result: TuningResult, database: Path, device: str | None) -> None:
     flops = registry.op(result.workload.op).flops(result.workload)
     time_s = result.best.measurement.time_s
     click.echo(f"  best      {text.rate(flops, time_s)}, {text.seconds(time_s)}")
-    for library, library_s in result.context.libraries.items():
-        if time_s:
-            click.echo(
-                f"  {library:9} {text.rate(flops, library_s)}, ours is {library_s / time_s:.2f}×"
-            )
+    for library, ratio in result.ratios.items():
+        click.echo(f"  {library:9} ours is {text.ratio(ratio)}, interleaved in one run")
     click.echo(f"  schedule  {result.best.schedule}")
     if result.ties:
         click.echo(f"  ties      {len(result.ties)} more that the race could not tell from it")
@@ -98,5 +95,5 @@ def _as_json(result: TuningResult, database: Path) -> dict[str, Any]:
         "elapsed_s": result.progress.elapsed_s,
         "best": text.record_json(result.best) if result.best else None,
         "ties": [text.record_json(record) for record in result.ties],
-        "libraries_s": dict(result.context.libraries),
+        "ratios": {name: ratio.value for name, ratio in result.ratios.items()},
     }
