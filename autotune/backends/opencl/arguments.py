@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,13 @@ class Given:
     scalars: dict[str, Any]
     out: dict[str, Any]
     outputs: tuple[Array, ...]
+
+    def outputs_or(self, make: Callable[[Array], Any]) -> dict[str, Any]:
+        """Every output, made where the user gave none."""
+        return {
+            array.name: self.out[array.name] if array.name in self.out else make(array)
+            for array in self.outputs
+        }
 
 
 def sort(declared: Sequence[Array], values: Mapping[str, Any], out: Mapping[str, Any]) -> Given:
@@ -75,8 +82,11 @@ def refuse_other_context(given: Given, queue: Any) -> None:
             )
 
 
-def refuse_overlap(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+def check_writeable(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+    """Host outputs must have memory that is theirs alone, and not read-only."""
     for name, array in outputs.items():
+        if not array.flags.writeable:
+            raise InvalidInputError(f"output {name} is read-only: give it writeable memory")
         for other_name, other in inputs.items():
             if np.may_share_memory(array, other):
                 raise InvalidInputError(

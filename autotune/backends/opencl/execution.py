@@ -37,6 +37,7 @@ class OpenCLExecution:
         self._outputs = [array for array in source.arrays if array.role == "output"]
         self._buffers: dict[str, GuardedBuffer] = {}
         self._inputs: set[str] = set()
+        _check_names(source, inputs)
         try:
             with errors("memory for the arrays"):
                 self._allocate(source, inputs)
@@ -69,6 +70,7 @@ class OpenCLExecution:
         with errors("running the kernel"):
             self._queue.finish()
             host_s = time.perf_counter() - start_s
+            self._kernels.refuse_failed(events)
             device_s = (events[-1].profile.end - events[0].profile.start) * 1e-9
         return device_s if 0.0 < device_s <= host_s else host_s  # a clock too coarse, or broken
 
@@ -120,6 +122,13 @@ class OpenCLExecution:
             if array.role == "scalar"
         }
         return {name: buffer.buffer for name, buffer in self._buffers.items()} | scalars
+
+
+def _check_names(source: KernelSource, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
+    needed = [array.name for array in source.arrays if array.role != "output"]
+    missing = [name for name in needed if name not in inputs]
+    if missing:
+        raise InvalidInputError(f"inputs: missing {', '.join(missing)} of {', '.join(needed)}")
 
 
 def _checked(array: Array, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:

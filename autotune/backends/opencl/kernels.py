@@ -44,6 +44,14 @@ class Kernels:
             events.append(event)
         return events
 
+    def refuse_failed(self, events: Sequence[Any]) -> None:
+        """Raise `DeviceError` for a launch that was accepted and failed while it ran."""
+        for event, launch in zip(events, self._launches, strict=True):
+            status = int(event.command_execution_status)
+            if status < 0:
+                name = cl.status_code.to_string(status, f"error {status}")
+                raise DeviceError(f"{_described(launch)}: {name}")
+
     @property
     def details(self) -> dict[str, Value]:
         """Local and private bytes of the kernel that uses most, where the driver tells."""

@@ -37,13 +37,14 @@ class OpenCLLauncher:
 
     def _call_on_host(self, given: arguments.Given, queue: Any) -> dict[str, Any]:
         bound = self._bind(queue)
-        outputs = {array.name: given.out.get(array.name, _empty(array)) for array in given.outputs}
-        arguments.refuse_overlap(given.inputs, outputs)
+        outputs = given.outputs_or(_empty)
+        arguments.check_writeable(given.inputs, outputs)
         with errors("moving the arrays to the device"):
             buffers = {name: bound.host_input(queue, name, a) for name, a in given.inputs.items()}
             buffers |= {name: bound.host_output(name, a) for name, a in outputs.items()}
-        bound.run(queue, buffers | given.scalars, wait_for=None)
+        done = bound.run(queue, buffers | given.scalars, wait_for=None)
         with errors("reading the outputs"):
+            done.wait()  # the queue may be the user's, and out of order
             for name, array in outputs.items():
                 _fetch(queue, buffers[name], array)
         return outputs
@@ -52,12 +53,10 @@ class OpenCLLauncher:
         queue = queue or arguments.queue_of(given) or self._queue
         arguments.refuse_other_context(given, queue)
         bound = self._bind(queue)
-        outputs = {
-            array.name: given.out[array.name]
-            if array.name in given.out
-            else cl_array.empty(queue, array.shape, np.dtype(array.dtype))
-            for array in given.outputs
-        }
+        with errors("memory for the outputs"):
+            outputs = given.outputs_or(
+                lambda array: cl_array.empty(queue, array.shape, np.dtype(array.dtype))
+            )
         device_arrays = given.inputs | outputs
         buffers = {name: arguments.buffer_of(name, a) for name, a in device_arrays.items()}
         events = [event for a in device_arrays.values() for event in getattr(a, "events", ())]

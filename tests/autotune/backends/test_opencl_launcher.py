@@ -80,6 +80,8 @@ def test_a_stated_queue_is_used_though_out_of_order(
     y = launcher({"x": cl_array.to_device(queue, x)}, queue=other)["y"]
     assert y.queue == other
     np.testing.assert_allclose(y.get(), expected(x), rtol=1e-5)
+    for _ in range(20):
+        np.testing.assert_allclose(launcher({"x": x}, queue=other)["y"], expected(x), rtol=1e-5)
 
 
 def test_bare_buffers_need_no_queue_of_their_own_context(
@@ -128,6 +130,15 @@ def test_host_and_device_do_not_mix(
 ) -> None:
     with pytest.raises(InvalidInputError, match="on the host but"):
         launcher({"x": x}, out={"y": cl_array.zeros(queue, N, np.float32)})
+
+
+def test_an_output_that_cannot_be_written_is_refused(
+    launcher: Launcher, x: npt.NDArray[np.float32]
+) -> None:
+    y = np.empty_like(x)
+    y.flags.writeable = False
+    with pytest.raises(InvalidInputError, match="read-only"):
+        launcher({"x": x}, out={"y": y})
 
 
 def test_a_buffer_of_the_wrong_size_is_refused(launcher: Launcher, queue: Any) -> None:
