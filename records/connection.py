@@ -206,11 +206,11 @@ class Connection:
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchall()
             return connection
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             connection.close()
             if primary_code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
                 raise
-        log = self.path.with_name(self.path.name + "-wal")
+        log = log_of(self.path)
         if log.exists() and log.stat().st_size:
             raise DatabaseError(
                 f"{self.path}: its newest rows are still in {log.name}, which cannot be read in "
@@ -219,8 +219,15 @@ class Connection:
         return self._open("immutable=1")
 
 
+def log_of(path: Path) -> Path:
+    """The write-ahead log, which SQLite keeps beside the file itself, not beside a link to it."""
+    file = path.resolve()
+    return file.with_name(file.name + "-wal")
+
+
 def _unwritable(path: Path) -> bool:
-    return path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+    directory = path.resolve().parent
+    return path.exists() and not (os.access(path, os.W_OK) and os.access(directory, os.W_OK))
 
 
 def _require_openable(path: Path, read_only: bool) -> None:

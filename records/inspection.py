@@ -10,7 +10,7 @@ from typing import Any
 
 from records import queries, schema
 from records.catalogue import Catalogue
-from records.connection import Connection
+from records.connection import Connection, log_of
 from records.match import Match
 from records.rows import decode
 from records.target import Target
@@ -104,7 +104,7 @@ def _pair_info(
 
 
 def _bytes(path: Path) -> int:
-    files = (path, path.with_name(path.name + "-wal"))
+    files = (path, log_of(path))
     return sum(file.stat().st_size for file in files if file.exists())
 
 

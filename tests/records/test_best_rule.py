@@ -51,7 +51,7 @@ def times_by_rule(records: Sequence[TuningRecord], environment: Items | None) ->
     return sorted(times)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=60)
 @given(history=histories, circumstances=st.sampled_from([DRIVER_1, DRIVER_2]))
 def test_query_and_view_follow_the_rule(
     tmp_path_factory: pytest.TempPathFactory,

@@ -142,6 +142,17 @@ def test_names_that_look_like_a_query(tmp_path: Path) -> None:
         assert list(database.records()) == [record(4)]
 
 
+def test_a_link_to_a_database_serves_as_the_database(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link, file = tmp_path / "tuning.db", tmp_path / "there" / "real.db"
+    link.symlink_to(file)
+    with TuningDatabase(link) as database:
+        database.add(record(4))
+        assert database.info().bytes > file.stat().st_size  # its log counts too
+    with TuningDatabase(file, read_only=True) as database:
+        assert list(database.records()) == [record(4)]
+
+
 def failing(connection: Connection) -> None:
     connection.execute("DROP TABLE trials")
     connection.execute("SELECT nonsense")
