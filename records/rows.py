@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 from records.canonical import Items, canonical_json, digest, freeze
 from records.catalogue import Catalogue
 from records.connection import Row
-from records.errors import InvalidInputError
+from records.errors import InvalidInputError, SchemaError
 from records.measurement import Measurement, Status
 from records.record import Kind, TuningRecord
 from records.schedule import Schedule
@@ -67,6 +68,18 @@ def encode(record: TuningRecord) -> dict[str, Any]:
         raise InvalidInputError(f"cannot store {record.schedule}: {error}") from error
 
 
+@contextmanager
+def _damage_in_words() -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SchemaError(
+            f"a row of the tuning database cannot be read: {error!r}; "
+            "`autotune db check` says which, and what else is wrong"
+        ) from error
+
+
+@_damage_in_words()
 def decode(rows: Sequence[Row], catalogue: Catalogue) -> list[TuningRecord]:
     """The records of rows of `COLUMNS`."""
     return [
@@ -89,6 +102,7 @@ def decode(rows: Sequence[Row], catalogue: Catalogue) -> list[TuningRecord]:
     ]
 
 
+@_damage_in_words()
 def decode_schedules(rows: Sequence[Row]) -> list[Schedule]:
     """The schedules of rows of (template, version, knobs)."""
     knobs = _parse_all([row[2] for row in rows])
@@ -97,6 +111,7 @@ def decode_schedules(rows: Sequence[Row]) -> list[Schedule]:
     ]
 
 
+@_damage_in_words()
 def decode_measurements(rows: Sequence[Row], environments: Iterable[Items]) -> list[Measurement]:
     """The measurements of rows of (status, times_s, error, compile_s, details)."""
     times_s = _parse_all([row[1] for row in rows])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from record_samples import record
 
+from records.errors import SchemaError
 from records.soundness import MOST_PROBLEMS
 from records.store import TuningDatabase
 
@@ -56,6 +57,32 @@ def test_damage_is_found(tmp_path: Path, statement: str) -> None:
     with TuningDatabase(path, read_only=True) as database:
         problems = database.check()
     assert any(problem.startswith(DAMAGE[statement]) for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE trials SET status = 'splendid', time_s = 1",
+        "UPDATE trials SET knobs = '{'",
+        "UPDATE trials SET times_s = '1, 2'",
+        "UPDATE trials SET details = '7'",
+        "UPDATE targets SET key = '[]'",
+        "DELETE FROM environments",
+    ],
+)
+def test_reading_a_damaged_row_is_an_error_with_a_remedy(tmp_path: Path, statement: str) -> None:
+    path = tmp_path / "tuning.db"
+    with TuningDatabase(path) as database:
+        database.add(record(4))
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA ignore_check_constraints = ON")
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+    with TuningDatabase(path, read_only=True) as database:
+        with pytest.raises(SchemaError, match="autotune db check"):
+            list(database.records())
+        assert database.check()
 
 
 def test_the_list_of_problems_ends(tmp_path: Path) -> None:
