@@ -37,6 +37,8 @@ def _absent(platform_names: list[str]) -> list[DeviceInfo]:
     if has_intel or (runtimes.pip_runtime() is None and platform_names):
         return []
     problem = runtimes.loading_problem()
+    if not problem and not platform_names:
+        problem = f"no OpenCL platform where {runtimes.settings()} says: unset it"
     return [DeviceInfo(_NAMELESS, "opencl", "OpenCL on the CPU", problem)] if problem else []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from autotune.backends.opencl import runtimes
 from records.errors import CompileError, DeviceError
 
 runtimes.make_visible()
+# PyOpenCL's own caches are databases in the home: needless here, and fatal where it is read-only.
+os.environ.setdefault("PYOPENCL_NO_CACHE", "1")
 
 import pyopencl as cl  # noqa: E402  the loader reads its settings once
 import pyopencl.array as cl_array  # noqa: E402

@@ -49,7 +49,7 @@ class Kernels:
         for event, launch in zip(events, self._launches, strict=True):
             status = int(event.command_execution_status)
             if status < 0:
-                name = cl.status_code.to_string(status, f"error {status}")
+                name = cl.status_code.to_string(status, "error %d")
                 raise DeviceError(f"{_described(launch)}: {name}")
 
     @property

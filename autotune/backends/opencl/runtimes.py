@@ -49,7 +49,10 @@ def pip_runtime() -> Path | None:
 
 
 def loading_problem() -> str:
-    """`""`, or why the runtime that pip installed is not among the platforms, with the remedy."""
+    """Why the runtime that pip should have installed is not among the platforms, and the remedy.
+
+    `""` where it could be: then the user's own settings keep it out.
+    """
     library = pip_runtime()
     if library is None:
         return 'no OpenCL platform found: pip install "autotune-kernels[cpu]", or a driver'
@@ -58,6 +61,12 @@ def loading_problem() -> str:
     except OSError as error:
         return f"{_DISTRIBUTION} does not load ({error}): pip install intel-cmplr-lib-rt"
     return ""
+
+
+def settings() -> str:
+    """What the loader was told, ours or the user's, as one would type it."""
+    pairs = ((name, os.environ.get(name)) for name in USER_SETTINGS)
+    return " ".join(f"{name}={value}" for name, value in pairs if value)
 
 
 def _icds(library: Path, system_vendors: Path) -> dict[str, str]:

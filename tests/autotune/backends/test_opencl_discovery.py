@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from autotune import child, peak_kernels
-from autotune.backends.opencl import discovery
+from autotune.backends.opencl import discovery, runtimes
 from autotune.backends.opencl.backend import open_device
 from autotune.backends.opencl.driver import find_device
 from autotune.backends.opencl.target import target_of
@@ -62,6 +62,26 @@ def test_a_device_that_cannot_run_a_kernel_is_listed_with_the_reason_and_asked_a
     assert {info.name: info for info in discovery.list_devices()}[NAMES[0]].usable
     answers.insert(0, DeviceError("asked although it is known to work"))
     assert {info.name: info for info in discovery.list_devices()}[NAMES[0]].usable
+
+
+def test_a_setting_that_hides_every_runtime_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "platforms", lambda: [])
+    monkeypatch.setattr(runtimes, "loading_problem", lambda: "")
+    for name in runtimes.USER_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OCL_ICD_VENDORS", "/mine")
+    (info,) = discovery.list_devices()
+    assert "OCL_ICD_VENDORS=/mine" in info.problem and "unset" in info.problem
+
+
+@pytest.mark.skipif(not NAMES, reason="no device to ask")
+def test_a_home_that_cannot_be_written_is_no_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert child.ask(f"{discovery.__name__}:check", NAMES[0], timeout_s=60) is True
 
 
 @pytest.mark.parametrize("name", ["opencl", "opencl:0", "opencl:a:b"])
