@@ -69,7 +69,10 @@ class RecordedSpace:
                 f"{path} is no recorded space: it lacks {', '.join(sorted(missing))}"
             )
         if len(data["configs"]) != len(data["time_ms"]):
-            raise InvalidInputError(f"{path}: configs and time_ms differ in length")
+            raise InvalidInputError(
+                f"{path}: {len(data['configs'])} configurations need as many times, "
+                f"found {len(data['time_ms'])} times"
+            )
         return cls(
             data.get("kernel", path.name),
             data.get("device", "unknown"),

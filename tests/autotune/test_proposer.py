@@ -1,0 +1,177 @@
+"""The policy: who decides what is measured, when the model is believed, and when no longer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from autotune.proposer import Proposer
+from autotune.strategies import make_strategy
+from autotune.strategies.exhaustive import Exhaustive
+from autotune.testing.cost_model import EXAMPLE, TARGET, find_example, record, workload
+from cost_model.base import CostModel, Prediction
+from cost_model.trust import Trust
+from cost_model.xgboost_model import XGBoostModel
+from records import Measurement, Schedule, Status, Target, TuningRecord, Workload
+from search_spaces.union import UnionSpace
+
+SPACE = UnionSpace([EXAMPLE.space])
+
+
+class Oracle:
+    """Knows every time (or, misled, its opposite) once it has seen `enough` records."""
+
+    def __init__(self, enough: int = 10, sign: float = 1.0) -> None:
+        self.ready = False
+        self.sign = sign
+        self._enough = enough
+
+    def fit(self, records: Sequence[TuningRecord]) -> None:
+        self.ready = len(records) >= self._enough
+
+    def predict(
+        self, workload: Workload, target: Target, schedules: Sequence[Schedule]
+    ) -> Prediction:
+        assert self.ready
+        times_s = np.array([EXAMPLE.time_s(each) for each in schedules])
+        return Prediction(-self.sign * times_s, np.zeros(len(schedules)))
+
+
+def make(
+    model: CostModel | None, strategy: str = "random", oversample: int = 1, seed: int = 0
+) -> Proposer:
+    return Proposer(
+        make_strategy(strategy, SPACE, seed),
+        model,
+        Trust(),
+        workload(),
+        TARGET,
+        oversample=oversample,
+        seed=seed,
+    )
+
+
+def run(proposer: Proposer, batches: int, n: int = 10) -> tuple[list[list[Schedule]], list[str]]:
+    proposed, notices = [], []
+    for _ in range(batches):
+        batch = proposer.next(n)
+        for schedule in batch:
+            proposer.tell(schedule, Measurement.ok((EXAMPLE.time_s(schedule),)))
+        notices += proposer.refit()
+        proposed.append(batch)
+    return proposed, notices
+
+
+def median_s(schedules: Sequence[Schedule]) -> float:
+    return float(np.median([EXAMPLE.time_s(each) for each in schedules]))
+
+
+def test_without_a_model_the_strategy_decides() -> None:
+    batches, notices = run(make(None), 4)
+    alone = make_strategy("random", SPACE, 0)
+    assert [schedule for batch in batches for schedule in batch] == [
+        schedule for _ in range(4) for schedule in alone.ask(10)
+    ]
+    assert notices == []
+
+
+def test_the_first_schedules_are_the_strategys_and_then_the_model_prunes() -> None:
+    batches, _ = run(make(Oracle(), oversample=8), 3)
+    assert batches[0] == list(make_strategy("random", SPACE, 0).ask(10))
+    assert median_s(batches[1]) < 0.5 * median_s(batches[0])
+
+
+def test_pruning_keeps_an_exploring_share() -> None:
+    batches, _ = run(make(Oracle(), oversample=8), 12)
+    random_s = median_s(batches[0])
+    explored = [each for batch in batches[1:] for each in batch if EXAMPLE.time_s(each) > random_s]
+    assert 4 <= len(explored) <= 24  # 15 % of 110 are drawn blindly, half of those are slow
+
+
+def test_nothing_is_lost_to_pruning() -> None:
+    small = UnionSpace([EXAMPLE.space.fixed({"rows": 4, "columns": 4})])
+    proposer = Proposer(
+        Exhaustive(small, 0), Oracle(), Trust(), workload(), TARGET, oversample=5, seed=0
+    )
+    batches, _ = run(proposer, 4, n=7)
+    proposed = [schedule for batch in batches for schedule in batch]
+    assert len(proposed) == len(set(proposed)) == small.size == 16
+    assert proposer.next(3) == []
+
+
+def test_a_strategy_that_breeds_is_guided_instead() -> None:
+    batches, _ = run(make(Oracle(), "evolutionary"), 5)
+    best_s = min(map(EXAMPLE.time_s, EXAMPLE.space))
+    assert min(EXAMPLE.time_s(each) for batch in batches for each in batch) == best_s
+
+
+def test_a_model_that_misleads_is_dropped_with_a_notice() -> None:
+    proposer = make(Oracle(sign=-1.0), oversample=8)
+    batches, notices = run(proposer, 8)
+    assert len(notices) == 1
+    assert "no better than guessing" in notices[0]
+    assert median_s(batches[1]) > 2.0 * median_s(batches[0])  # it did mislead
+    assert median_s(batches[-1]) < median_s(batches[1])
+
+
+def test_a_model_that_mends_is_followed_again() -> None:
+    model = Oracle(sign=-1.0)
+    proposer = make(model, oversample=8)
+    run(proposer, 6)
+    model.sign = 1.0
+    batches, notices = run(proposer, 12)
+    assert len(notices) == 1 and "is followed" in notices[0]
+    assert median_s(batches[-1]) < median_s(batches[0])
+
+
+@pytest.mark.parametrize("strategy,oversample", [("evolutionary", 1), ("random", 4)])
+def test_same_seed_and_same_measurements_give_the_same_proposals(
+    strategy: str, oversample: int
+) -> None:
+    runs = [
+        run(make(XGBoostModel(7, find_template=find_example), strategy, oversample, seed=7), 6)[0]
+        for _ in range(2)
+    ]
+    assert runs[0] == runs[1]
+
+
+def test_results_of_an_earlier_session_are_not_measured_again() -> None:
+    earlier = EXAMPLE.space.sample(200, np.random.default_rng(0))
+    proposer = make(Oracle(), "evolutionary")
+    for schedule in earlier:
+        proposer.tell(schedule, Measurement.ok((EXAMPLE.time_s(schedule),)))
+    assert proposer.refit() == []
+    batches, _ = run(proposer, 3)
+    assert not set(earlier) & {each for batch in batches for each in batch}
+    assert median_s(batches[0]) < median_s(earlier)  # guided from the first batch
+
+
+def test_records_of_other_workloads_teach_the_model() -> None:
+    model = Oracle(enough=50)
+    schedules = EXAMPLE.space.sample(50, np.random.default_rng(0))
+    proposer = Proposer(
+        make_strategy("random", SPACE, 0),
+        model,
+        Trust(),
+        workload(640),
+        TARGET,
+        earlier=[record(each) for each in schedules],
+    )
+    proposer.refit()
+    assert model.ready
+    assert len(proposer.next(10)) == 10
+
+
+def test_goes_on_where_everything_fails() -> None:
+    proposer = make(XGBoostModel(0, find_template=find_example), "evolutionary")
+    failure = Measurement.failed(Status.LAUNCH_ERROR, "no")
+    proposed: set[Schedule] = set()
+    for _ in range(6):
+        batch = proposer.next(12)
+        assert len(batch) == 12 and proposed.isdisjoint(batch)
+        proposed.update(batch)
+        for schedule in batch:
+            proposer.tell(schedule, failure)
+        assert proposer.refit() == []
