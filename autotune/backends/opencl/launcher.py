@@ -11,7 +11,7 @@ from autotune.backends.opencl import arguments
 from autotune.backends.opencl.binaries import unpacked
 from autotune.backends.opencl.driver import cl, cl_array, errors
 from autotune.backends.opencl.kernels import Kernels
-from autotune.backends.opencl.memory import aligned_bytes
+from autotune.backends.opencl.memory import aligned_bytes, allocate
 from autotune.backends.opencl.target import is_cpu
 from records.errors import InvalidInputError
 from search_spaces.kernel import Array, KernelSource
@@ -41,12 +41,12 @@ class OpenCLLauncher:
         arguments.check_writeable(given.inputs, outputs)
         with errors("moving the arrays to the device"):
             buffers = {name: bound.host_input(queue, name, a) for name, a in given.inputs.items()}
-            buffers |= {name: bound.host_output(name, a) for name, a in outputs.items()}
+            buffers |= {name: bound.host_output(queue, name, a) for name, a in outputs.items()}
         done = bound.run(queue, buffers | given.scalars, wait_for=None)
         with errors("reading the outputs"):
             done.wait()  # the queue may be the user's, and out of order
             for name, array in outputs.items():
-                _fetch(queue, buffers[name], array)
+                bound.fetch(queue, buffers[name], array)
         return outputs
 
     def _call_on_device(self, given: arguments.Given, queue: Any) -> dict[str, Any]:
@@ -88,12 +88,8 @@ class _Bound:
         self._kernels = Kernels(program, queue.device, source)
         self._staging: dict[str, Any] = {}
         self._last: Any = None
-        flags = cl.mem_flags.READ_WRITE
         with errors("memory for the kernel's scratch"):
-            self._scratch = {
-                scratch.name: cl.Buffer(self._context, flags, scratch.bytes)
-                for scratch in source.scratch
-            }
+            self._scratch = {each.name: allocate(queue, each.bytes) for each in source.scratch}
 
     def run(self, queue: Any, values: Mapping[str, Any], wait_for: list[Any] | None) -> Any:
         """Enqueue; the event of the last launch. Calls share scratch, so one waits for another."""
@@ -105,12 +101,24 @@ class _Bound:
     def host_input(self, queue: Any, name: str, array: Any) -> Any:
         if self._can_share(array):
             return self._shared(array)
-        buffer = self._staged(name, array.nbytes)
+        buffer = self._staged(queue, name, array.nbytes)
         cl.enqueue_copy(queue, buffer, array)
         return buffer
 
-    def host_output(self, name: str, array: Any) -> Any:
-        return self._shared(array) if self._can_share(array) else self._staged(name, array.nbytes)
+    def host_output(self, queue: Any, name: str, array: Any) -> Any:
+        if self._can_share(array):
+            return self._shared(array)
+        return self._staged(queue, name, array.nbytes)
+
+    def fetch(self, queue: Any, buffer: Any, array: Any) -> None:
+        """Make `array` hold what is in `buffer`, of `host_output`, which may be its memory."""
+        if not self._can_share(array):
+            cl.enqueue_copy(queue, array, buffer)
+            return
+        reading = cl.map_flags.READ
+        mapped, _ = cl.enqueue_map_buffer(queue, buffer, reading, 0, array.shape, array.dtype)
+        mapped.base.release(queue)
+        queue.finish()
 
     def _can_share(self, array: Any) -> bool:
         return self._zero_copy and arguments.is_aligned(array) and array.flags.writeable
@@ -119,10 +127,9 @@ class _Bound:
         flags = cl.mem_flags.READ_WRITE | cl.mem_flags.USE_HOST_PTR
         return cl.Buffer(self._context, flags, hostbuf=array)
 
-    def _staged(self, name: str, size: int) -> Any:
+    def _staged(self, queue: Any, name: str, size: int) -> Any:
         if name not in self._staging:
-            flags = cl.mem_flags.READ_WRITE
-            self._staging[name] = cl.Buffer(self._context, flags, size)
+            self._staging[name] = allocate(queue, size)
         return self._staging[name]
 
 
@@ -130,15 +137,3 @@ def _empty(array: Array) -> Any:
     dtype = np.dtype(array.dtype)
     size = int(np.prod(array.shape)) * dtype.itemsize
     return aligned_bytes(size).view(dtype).reshape(array.shape)
-
-
-def _fetch(queue: Any, buffer: Any, array: Any) -> None:
-    """Wait, and make `array` hold the contents of `buffer`, which may be the same memory."""
-    if buffer.flags & cl.mem_flags.USE_HOST_PTR:
-        mapped, _ = cl.enqueue_map_buffer(
-            queue, buffer, cl.map_flags.READ, 0, array.shape, array.dtype
-        )
-        mapped.base.release(queue)
-        queue.finish()
-    else:
-        cl.enqueue_copy(queue, array, buffer)

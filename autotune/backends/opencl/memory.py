@@ -36,7 +36,7 @@ class GuardedBuffer:
         self.size = size
         self._queue = queue
         self._seed = seed
-        self._whole = _allocate(queue, size + 2 * guards.GUARD_BYTES)
+        self._whole = allocate(queue, size + 2 * guards.GUARD_BYTES)
         band = guards.pattern(seed)
         for offset in (0, guards.GUARD_BYTES + size):
             cl.enqueue_copy(queue, self._whole, band, dst_offset=offset)
@@ -65,10 +65,10 @@ class GuardedBuffer:
         self._whole.release()
 
 
-def _allocate(queue: Any, size: int) -> Any:
+def allocate(queue: Any, size: int) -> Any:
+    """A buffer of the device; on a CPU in host memory of ours, in whole and huge pages."""
     flags = cl.mem_flags.READ_WRITE
     if is_cpu(queue.device):
-        return cl.Buffer(
-            queue.context, flags | cl.mem_flags.USE_HOST_PTR, hostbuf=aligned_bytes(size)
-        )
+        host = aligned_bytes(size)
+        return cl.Buffer(queue.context, flags | cl.mem_flags.USE_HOST_PTR, hostbuf=host)
     return cl.Buffer(queue.context, flags, size)
