@@ -6,12 +6,13 @@ import queue
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 
 from autotune.backends.base import Backend
 from autotune.measure import Phase
 from autotune.tasks import Compiled, CompileTask
 from autotune.workers import TaskError, Worker, WorkerDied, WorkerTimeout
+from records.errors import DeviceError
 from search_spaces.kernel import KernelSource
 
 _KEPT_BINARIES = 256  # enough for the finalists of any session; a binary is some 10 to 500 KiB
@@ -37,7 +38,11 @@ class Batch:
         while left:
             wait(left.values(), return_when=FIRST_COMPLETED)
             index = next(index for index, future in left.items() if future.done())
-            yield index, left.pop(index).result()
+            try:
+                compiled = left.pop(index).result()
+            except CancelledError:
+                raise DeviceError("the runner was closed while it compiled") from None
+            yield index, compiled
 
     def __enter__(self) -> Batch:
         return self

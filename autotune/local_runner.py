@@ -120,6 +120,7 @@ class LocalRunner:
     def close(self) -> None:
         """Kill the children. Idempotent."""
         self._closed = True
+        self._worker.close()
         self._worker.stop()
         self._pool.close()
 

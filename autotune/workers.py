@@ -78,9 +78,10 @@ class Worker:
         reason = ""
         for _ in range(START_ATTEMPTS):
             self.stop()
+            self._refuse_if_closed()
             process = self._process = spawn()
             try:
-                self._refuse_if_closed()  # after the child is known to `close`
+                self._refuse_if_closed()  # again, now that `close` knows of the child
                 answer = _opening(process, self._open_backend)
             except BaseException:
                 self.stop()

@@ -5,10 +5,10 @@ strategies. It never runs the kernel's text; it reads from it only the `#define`
 
 - **Results** come from the computation's own reference: by default that of the measurement under
   way, which knows its inputs; `solve` gives any other.
-- **Time** is `(bytes of the arrays / 1 TB/s + 2 µs a launch) × Π (1 + w·(log2 v − c)²)`, over the
-  defined numbers `v ≥ 1`, with weight `w` in 0.01 to 0.1 and centre `c` in 1 to 6 drawn from a
-  hash of the name, and one such factor for the differences of neighbouring names, so that knobs
-  depend on each other. Smooth, with one best value a knob; the same in every process.
+- **Time** is `(bytes of the arrays / 1 TB/s + 2 µs a launch) × (1 + Σ w·(log2 v − c)²)` over the
+  defined numbers `v ≥ 1`, with weight `w` in 0.02 to 0.2 and centre `c` in 1 to 6 drawn from a
+  hash of the name, and over half the difference of each name's logarithm and the next's, plus
+  3.5, so that knobs depend on each other. Smooth, and the same in every process.
 - **Noise** multiplies it by `exp(noise · N(0, 1))`, from a generator seeded with the kernel's text.
 - **Failures** are chosen by `fail`, a function of the kernel: `requested` (the default) reads a
   line `#define SIMULATE_FAILURE <name of a Failure>` in the text, `at_rates` draws them.
@@ -115,16 +115,16 @@ def ideal_time_s(source: KernelSource) -> float:
     )
     floor_s = array_bytes / _BYTES_PER_S + _LAUNCH_S * len(source.launches)
     logs = [(name, math.log2(max(1, value))) for name, value in sorted(numbers(source).items())]
-    factor = math.prod(_slowdown(name, log) for name, log in logs)
+    penalty = sum(_penalty(name, log) for name, log in logs)
     for (first, first_log), (second, second_log) in zip(logs, logs[1:], strict=False):
-        factor *= _slowdown(f"{first}/{second}", 3.5 + (first_log - second_log) / 2)
-    return floor_s * factor
+        penalty += _penalty(f"{first}/{second}", 3.5 + (first_log - second_log) / 2)
+    return floor_s * (1.0 + penalty)
 
 
-def _slowdown(name: str, log: float) -> float:
-    weight = 0.01 + 0.09 * _uniform(f"weight {name}")
+def _penalty(name: str, log: float) -> float:
+    weight = 0.02 + 0.18 * _uniform(f"weight {name}")
     centre = 1.0 + 5.0 * _uniform(f"centre {name}")
-    return 1.0 + weight * (log - centre) ** 2
+    return weight * (log - centre) ** 2
 
 
 def _uniform(text: str) -> float:

@@ -97,8 +97,9 @@ def failing(failure: Failure, number: int = 0) -> Job:
     return addition.job(f"c[i] = a[i] + b[i];\n#define SIMULATE_FAILURE {failure}\n", number)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def steady() -> Iterator[LocalRunner]:
+    """One for all, as it must survive each test."""
     with LocalRunner(SimulatedBackend, compile_workers=2) as runner:
         yield runner
 
@@ -111,26 +112,26 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    ("failure", "status", "words"),
-    [
-        (Failure.COMPILE_CRASH, Status.COMPILE_ERROR, "the compiler crashed: .* SIGSEGV"),
-        (Failure.COMPILE_HANG, Status.COMPILE_ERROR, "compiling took longer than 1 s"),
-        (Failure.ABORT, Status.CRASHED, "SIGABRT .* while running .*\nsimulated: assertion failed"),
-        (Failure.EXIT, Status.CRASHED, "exit status 3 while running the kernel"),
-        (Failure.ABORT_AT_CLOSE, Status.CRASHED, "while freeing memory; .*\n.*invalid pointer"),
-        (Failure.HANG, Status.TIMEOUT, "running the kernel took longer than 1 s"),
-        (Failure.WRONG_LATER, Status.WRONG_RESULT, "1 of 1024 elements"),
-    ],
-)
-def test_failures_keep_their_reason(
-    steady: LocalRunner, failure: Failure, status: Status, words: str
-) -> None:
-    jobs = [failing(failure), addition.job()]
-    results = dict(steady.measure(jobs, PLAN))
-    assert results[jobs[0]].status is status
-    assert re.search(words, results[jobs[0]].error)
-    assert results[jobs[1]].is_ok
+REASONS = {
+    Failure.COMPILE_CRASH: (Status.COMPILE_ERROR, "the compiler crashed: .* SIGSEGV"),
+    Failure.COMPILE_HANG: (Status.COMPILE_ERROR, "compiling took longer than 1 s"),
+    Failure.ABORT: (Status.CRASHED, "SIGABRT .* while running .*\nsimulated: assertion failed"),
+    Failure.EXIT: (Status.CRASHED, "exit status 3 while running the kernel"),
+    Failure.ABORT_AT_CLOSE: (Status.CRASHED, "while freeing memory; .*\n.*invalid pointer"),
+    Failure.HANG: (Status.TIMEOUT, "running the kernel took longer than 1 s"),
+    Failure.WRONG_LATER: (Status.WRONG_RESULT, "1 of 1024 elements"),
+}
+
+
+def test_failures_keep_their_reason(steady: LocalRunner) -> None:
+    jobs = {failing(failure): failure for failure in REASONS}
+    fine = [addition.job(number=number) for number in range(1, 3)]
+    results = dict(steady.measure([fine[0], *jobs, fine[1]], PLAN))
+    for job, failure in jobs.items():
+        status, words = REASONS[failure]
+        assert results[job].status is status
+        assert re.search(words, results[job].error)
+    assert all(results[job].is_ok for job in fine)
 
 
 def test_what_was_known_before_a_crash_on_closing_stands() -> None:
@@ -151,7 +152,7 @@ class WrongAndCorrupting(SimulatedBackend):
 def test_a_worker_killed_at_any_moment_loses_nothing() -> None:
     """SIGKILL at a random moment within each job, at most one a job."""
     random_delay = random.Random(1)
-    jobs = [addition.job(number=number) for number in range(20)]
+    jobs = [addition.job(number=number) for number in range(12)]
     done: list[tuple[Job, Measurement]] = []
     ended = threading.Event()
 
@@ -176,7 +177,7 @@ def test_a_worker_killed_at_any_moment_loses_nothing() -> None:
         finally:
             ended.set()
             killer.join()
-    assert sorted(job.schedule["number"] for job, _ in done) == list(range(20))
+    assert sorted(job.schedule["number"] for job, _ in done) == list(range(12))
     assert [measurement.error for _, measurement in done if not measurement.is_ok] == []
 
 
@@ -288,10 +289,16 @@ def test_close_kills_the_children_even_while_they_compile(tmp_path: Path) -> Non
     assert runner.worker_pids == []
 
 
-def test_a_closed_runner_says_so(steady: LocalRunner) -> None:
-    steady.close()
+def test_a_closed_runner_says_so() -> None:
+    runner = LocalRunner(SimulatedBackend, compile_workers=1)
+    results = runner.measure([addition.job(number=number) for number in range(8)], PLAN)
+    next(results)
+    runner.close()
     with pytest.raises(DeviceError, match="closed"):
-        list(steady.measure([addition.job()], PLAN))
+        list(results)
+    with pytest.raises(DeviceError, match="closed"):
+        list(runner.measure([addition.job()], PLAN))
+    assert runner.worker_pids == []
 
 
 def test_a_device_that_goes_away_is_an_error(tmp_path: Path) -> None:

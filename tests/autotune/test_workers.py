@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -100,8 +101,9 @@ def until(condition: Callable[[], bool]) -> bool:
     return condition()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
+    """One for all, as it must survive each test."""
     worker = Worker(SimulatedBackend)
     yield worker
     worker.stop()
@@ -232,6 +234,26 @@ def test_ctrl_c_is_the_parents(worker: Worker) -> None:
     assert os.getpgid(pid) != os.getpgid(0), "a terminal sends Ctrl-C to the whole group"
     os.kill(pid, signal.SIGINT)
     assert worker.run(task(os.getpid), LIMITS_S) == pid
+
+
+def test_ctrl_c_ends_the_task_and_the_next_one_works(worker: Worker) -> None:
+    pid = worker.run(task(os.getpid), LIMITS_S)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(task(time.sleep, 60), LIMITS_S)
+    timer.join()
+    assert not is_alive(pid)
+    assert worker.run(task(os.getpid), LIMITS_S) == worker.pid
+
+
+def test_close_is_for_good() -> None:
+    worker = Worker(SimulatedBackend)
+    pid = worker.run(task(os.getpid), LIMITS_S)
+    worker.close()
+    with pytest.raises(DeviceError, match="closed"):
+        worker.run(task(os.getpid), LIMITS_S)
+    assert not is_alive(pid)
 
 
 PARENT = """
