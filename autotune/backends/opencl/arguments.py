@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from autotune.backends.opencl.driver import cl, cl_array
+from autotune.backends.opencl.driver import cl, cl_array, errors
 from records.errors import InvalidInputError
 from search_spaces.kernel import Array
 
@@ -94,20 +94,20 @@ def check_writeable(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> No
                 )
 
 
-def buffer_of(name: str, array: Any) -> Any:
+def buffer_of(name: str, array: Any, device: Any) -> Any:
     """The memory of a device array, without a copy."""
     if not isinstance(array, cl_array.Array):
         return array
     if not array.offset:
         return array.base_data
-    try:
-        flags = cl.mem_flags.READ_WRITE
-        return array.base_data.get_sub_region(array.offset, array.nbytes, flags)
-    except cl.Error as error:
+    alignment = device.mem_base_addr_align // 8
+    if array.offset % alignment:
         raise InvalidInputError(
-            f"{name} begins {array.offset} bytes into its buffer, which this device cannot take "
-            f"({error}): copy it first"
-        ) from None
+            f"{name} begins {array.offset} bytes into its buffer, this device needs a multiple of "
+            f"{alignment}: copy it first"
+        )
+    with errors(f"the part of a buffer that is {name}"):
+        return array.base_data.get_sub_region(array.offset, array.nbytes, cl.mem_flags.READ_WRITE)
 
 
 def is_aligned(array: Any) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,11 +56,11 @@ class OpenCLLauncher:
         arguments.refuse_other_context(given, queue)
         bound = self._bind(queue)
         with errors("memory for the outputs"):
-            outputs = given.outputs_or(
-                lambda array: cl_array.empty(queue, array.shape, np.dtype(array.dtype))
-            )
+            outputs = given.outputs_or(partial(_device_array, queue))
         device_arrays = given.inputs | outputs
-        buffers = {name: arguments.buffer_of(name, a) for name, a in device_arrays.items()}
+        buffers = {
+            name: arguments.buffer_of(name, a, queue.device) for name, a in device_arrays.items()
+        }
         events = [event for a in device_arrays.values() for event in getattr(a, "events", ())]
         done = bound.run(queue, buffers | given.scalars, wait_for=events)
         for array in outputs.values():
@@ -134,6 +136,13 @@ class _Bound:
 
 
 def _empty(array: Array) -> Any:
-    dtype = np.dtype(array.dtype)
-    size = int(np.prod(array.shape)) * dtype.itemsize
-    return aligned_bytes(size).view(dtype).reshape(array.shape)
+    return aligned_bytes(_size(array)).view(array.dtype).reshape(array.shape)
+
+
+def _device_array(queue: Any, array: Array) -> Any:
+    data = allocate(queue, _size(array))
+    return cl_array.Array(queue, array.shape, np.dtype(array.dtype), data=data)
+
+
+def _size(array: Array) -> int:
+    return math.prod(array.shape) * np.dtype(array.dtype).itemsize

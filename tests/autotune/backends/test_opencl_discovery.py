@@ -10,10 +10,11 @@ from autotune.backends.opencl import discovery, runtimes
 from autotune.backends.opencl.backend import open_device
 from autotune.backends.opencl.driver import find_device
 from autotune.backends.opencl.target import target_of
+from autotune.device_names import is_simulator, resolve
 from autotune.testing import devices
 from records.errors import DeviceError, InvalidInputError
 
-NAMES = devices.names("opencl")
+NAMES = [name for name in devices.names("opencl") if not is_simulator(resolve(name))]
 
 
 @pytest.fixture(params=NAMES)
