@@ -110,3 +110,12 @@ def test_importing_loads_no_driver() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_no_module_hides_the_function_that_lists_devices() -> None:
+    code = (
+        "import autotune, autotune.device_names, autotune.peaks, autotune.api, autotune.cli\n"
+        "print(callable(autotune.devices), callable(autotune.devices))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("True True\n", "")
