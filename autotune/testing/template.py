@@ -32,7 +32,7 @@ from search_spaces.kernel import KernelSource, KernelStats
 from search_spaces.space import SearchSpace
 from search_spaces.template import Template
 
-SAMPLES = 40  # schedules of each workload
+SAMPLES = 12  # schedules of each workload
 CUDA_GRID = (2**31 - 1, 2**16 - 1, 2**16 - 1)  # CUDA C++ Programming Guide, compute capabilities
 
 

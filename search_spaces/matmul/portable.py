@@ -18,7 +18,7 @@ from search_spaces.matmul.portable_stats import Grid, statistics
 from search_spaces.matmul.workload import EPILOGUE_DTYPES
 from search_spaces.space import SearchSpace
 
-_MAX_OFFSET = 2**31 - 1
+_MAX_OFFSET = 2**31 - 2**16  # rows are counted in 32 bits, to the end of the last tile
 _REDUCE_THREADS = 64
 
 

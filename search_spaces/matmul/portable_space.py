@@ -20,6 +20,16 @@ VECTOR_ACCESS_BYTES = 16  # the widest memory access of one GPU work-item
 MAX_LOOP_BODY = 512  # multiply-adds; 8 KiB of NVIDIA's instructions, below its L1 instruction cache
 GROUPS_AXIS = 65535  # CUDA's limit on the y and z axes of a grid
 _TILE = ("block_m", "block_n", "thread_m", "thread_n")
+_REGISTER_KNOBS = (
+    "block_m",
+    "block_n",
+    "block_k",
+    "thread_m",
+    "thread_n",
+    "vector_a",
+    "vector_b",
+    "prefetch",
+)
 
 
 def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
@@ -114,9 +124,8 @@ def _local_memory(problem: Problem, target: Target) -> Iterator[Constraint]:
 
 
 def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
-    operands = ("block_m", "block_n", "block_k", "thread_m", "thread_n", "prefetch")
     yield Constraint(
-        operands,
+        _REGISTER_KNOBS,
         lambda *sizes: problem.registers(*sizes) <= MAX_REGISTERS,
         f"a work-item has at most {MAX_REGISTERS} registers (a CPU's compiler, running one in each "
         "lane of a vector, has fewer); sums of {thread_m}x{thread_n} "
@@ -131,7 +140,7 @@ def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
     available = target.limit("registers", None)
     if available is not None:
         yield Constraint(
-            operands,
+            _REGISTER_KNOBS,
             lambda *sizes: (
                 problem.registers(*sizes) * threads(*sizes[:2], *sizes[3:5]) <= available
             ),

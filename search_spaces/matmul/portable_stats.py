@@ -52,7 +52,9 @@ def statistics(
         groups=groups,
         threads=threads(*tile[:2], *owned),
         shared_bytes=shared_bytes,
-        registers=problem.registers(*tile, *owned, schedule["prefetch"]),
+        registers=problem.registers(
+            *tile, *owned, schedule["vector_a"], schedule["vector_b"], schedule["prefetch"]
+        ),
         flops=_flops(problem, grid, tile),
         useful_flops=useful_flops,
         dram_bytes=_dram_bytes(problem, grid, schedule, target, arrays_bytes) + 2 * scratch_bytes,

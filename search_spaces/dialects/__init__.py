@@ -1,0 +1,1 @@
+"""Preludes: for each kernel language, one file of neutral macros."""
