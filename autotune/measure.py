@@ -14,13 +14,12 @@ from typing import Protocol
 
 from autotune.backends.base import Backend, Execution
 from autotune.confidence import relative_interval
-from autotune.problems import Problem, check, problem, same_bits
+from autotune.problems import Problem, check, problem
 from autotune.runners import Job
 from autotune.timing import TimingPlan
 from records.canonical import Value
 from records.errors import AutotuneError, CompileError, DeviceError
 from records.measurement import Measurement, Status
-from search_spaces.op import Arrays
 
 PROTOCOL = 1  # rises when times of this protocol are not comparable with the one before
 SAMPLE_S = 100e-6  # a timed run lasts at least this long, so that a timer's tick is below 1 %
@@ -67,9 +66,8 @@ def measure_one(
 ) -> Measurement:
     """Check and time one compiled job by the protocol of `TimingPlan`.
 
-    The timed runs are followed by one more launch on poisoned outputs, which must give the same
-    bits or pass the check again: a kernel that is right only in fresh memory is wrong. (Skipped
-    for a dropped one.) Where one launch lasts less than 100 µs, a timed run is as many launches,
+    The timed runs are followed by one more launch on poisoned outputs, which is checked too: a
+    kernel that is right only the first time is wrong. (Skipped for a dropped one.) Where one launch lasts less than 100 µs, a timed run is as many launches,
     at most 100, as fill that time, and counts as their mean: a timer's tick is then below 1 % of
     it. `budget_s` counts the wall clock from the first timed run, flushes included; one run is
     always timed.
@@ -157,7 +155,6 @@ class _Contestant:
         self._environment = circumstances(backend.environment, plan)
         self._problem: Problem = problem(job.workload, job.seed)
         self._execution: Execution = backend.prepare(job.source, binary, self._problem.inputs)
-        self._first_outputs: Arrays = {}
         self._max_error_ratio = 0.0
         self._launch_s: list[float] = []  # seconds of untimed launches
         self.times_s: list[float] = []
@@ -171,12 +168,8 @@ class _Contestant:
         damage = self._execution.damage()
         if damage:
             return self._wrong(damage)
-        outputs = self._execution.outputs()
-        if self._first_outputs and same_bits(self._first_outputs, outputs):
-            return None
-        verdict = check(self._problem, outputs)
+        verdict = check(self._problem, self._execution.outputs())
         self._max_error_ratio = max(self._max_error_ratio, verdict.max_error_ratio)
-        self._first_outputs = outputs
         return self._wrong(verdict.error) if verdict.error else None
 
     def warm_up(self) -> None:

@@ -83,17 +83,6 @@ def check(problem: Problem, outputs: Mapping[str, npt.NDArray[Any]]) -> Verdict:
     return Verdict("; ".join(errors), max(verdict.max_error_ratio for verdict in verdicts))
 
 
-def same_bits(
-    first: Mapping[str, npt.NDArray[Any]], second: Mapping[str, npt.NDArray[Any]]
-) -> bool:
-    """Whether two sets of outputs are equal, bit by bit."""
-    return all(np.array_equal(_bits(array), _bits(second[name])) for name, array in first.items())
-
-
-def _bits(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-
-
 def _check_output(
     name: str,
     actual: npt.NDArray[Any] | None,

@@ -55,11 +55,11 @@ class ChildProcess:
 
     def receive(self, timeout_s: float) -> Any:
         """The next message; raises `TimeoutError`, or `EOFError` when the child has died."""
+        if not self.pipe.poll(timeout_s):
+            raise TimeoutError
         try:
-            if not self.pipe.poll(timeout_s):
-                raise TimeoutError
             return self.pipe.recv()
-        except ConnectionError:  # died in the middle of a message
+        except OSError:  # died in the middle of a message
             raise EOFError from None
 
     def kill(self) -> int:
@@ -93,10 +93,13 @@ class ChildProcess:
 
 
 def spawn() -> ChildProcess:
-    """Start `worker_process.main` in a process group of its own, with our `sys.path`."""
+    """Start `worker_process.main` in a process group of its own, with our `sys.path`.
+
+    On Linux the child dies with the thread that calls this.
+    """
     ours, childs = Pipe()
     with childs, tempfile.TemporaryFile() as output:
-        path = [entry or os.getcwd() for entry in sys.path]
+        path = [str(entry) or os.getcwd() for entry in sys.path]
         arguments = (json.dumps(path), str(childs.fileno()), str(os.getpid()))
         popen = subprocess.Popen(
             [sys.executable, "-c", _BOOT, *arguments],

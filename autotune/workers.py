@@ -54,7 +54,8 @@ class TaskError(WorkerFailure):
 class Worker:
     """A child process with one open backend: started on demand, and again after each death.
 
-    Used by one thread at a time; only `close` may be called by another.
+    Used by one thread at a time; only `close` may be called by another. On Linux the child dies
+    with the thread that started it, which then costs the next task a start.
     """
 
     def __init__(self, open_backend: Callable[[], Backend]) -> None:

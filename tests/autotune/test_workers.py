@@ -72,6 +72,12 @@ def fork_a_compiler_and_hang(path: Path) -> None:
     time.sleep(100)
 
 
+def die_within_a_message() -> None:
+    pipe_fd = int(sys.argv[2])
+    os.write(pipe_fd, b"\x00\x00\x10\x00" + b"the first of 4096 bytes")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def not_picklable() -> Any:
     return lambda: None
 
@@ -140,6 +146,12 @@ def test_exit_statuses_and_foreign_kills_are_told(worker: Worker) -> None:
     with pytest.raises(WorkerDied, match="SIGKILL") as death:
         worker.run(task(die_by, int(signal.SIGKILL)), LIMITS_S)
     assert death.value.was_killed
+
+
+def test_a_death_within_a_message_is_a_death(worker: Worker) -> None:
+    with pytest.raises(WorkerDied, match="SIGKILL"):
+        worker.run(task(die_within_a_message), LIMITS_S)
+    assert worker.run(task(os.getpid), LIMITS_S) == worker.pid
 
 
 def test_a_phase_that_takes_too_long_is_killed(worker: Worker) -> None:
