@@ -67,10 +67,10 @@ def measure_one(
     """Check and time one compiled job by the protocol of `TimingPlan`.
 
     The timed runs are followed by one more launch on poisoned outputs, which is checked too: a
-    kernel that is right only the first time is wrong. (Skipped for a dropped one.) Where one launch lasts less than 100 µs, a timed run is as many launches,
-    at most 100, as fill that time, and counts as their mean: a timer's tick is then below 1 % of
-    it. `budget_s` counts the wall clock from the first timed run, flushes included; one run is
-    always timed.
+    kernel that is right only the first time is wrong. (Skipped for a dropped one.) Where one
+    launch lasts less than 100 µs, a timed run is as many launches, at most 100, as fill that
+    time, and counts as their mean: a timer's tick is then below 1 % of it. `budget_s` counts the
+    wall clock from the first timed run, flushes included; one run is always timed.
 
     Details: `max_error_ratio` (largest error / error allowed), `runs`, `launches_per_run`,
     `interval` (half-width of the median's 95 % confidence interval over the median, from 6 runs
