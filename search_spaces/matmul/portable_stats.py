@@ -41,7 +41,11 @@ class Grid:
 def statistics(
     problem: Problem, schedule: Schedule, target: Target, useful_flops: float, arrays_bytes: int
 ) -> KernelStats:
-    """`useful_flops` and `arrays_bytes`: the op's own count of work and of compulsory traffic."""
+    """`useful_flops` and `arrays_bytes`: the op's own count of work and of compulsory traffic.
+
+    Partial sums are written once and read once. A group reuses its local memory and its tile of
+    C; `vector_lanes` is the narrower of both operands' global reads.
+    """
     grid = Grid.of(problem, schedule)
     tile = schedule["block_m"], schedule["block_n"], schedule["block_k"]
     owned = schedule["thread_m"], schedule["thread_n"]
