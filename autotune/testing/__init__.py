@@ -1,0 +1,1 @@
+"""Conformance kits: what every backend, runner, strategy, cost model and template must do."""
