@@ -85,7 +85,7 @@ class XGBoostModel:
         if not schedules:
             return Prediction(np.zeros(0), np.zeros(0))
         features = self._table.matrix(workload, target, schedules)[:, self._columns]
-        data = xgboost.DMatrix(features)
+        data = xgboost.DMatrix(features, nthread=self._settings.threads)
         shares = np.stack([member.predict(data) for member in self._members]).astype(np.float64)
         speeds = shares / self._best_s.get((workload, target), 1.0)
         return Prediction(speeds.mean(axis=0), speeds.std(axis=0))
@@ -134,7 +134,7 @@ class XGBoostModel:
 
     def _train(self, features: Matrix, labels: Labels) -> list[xgboost.Booster]:
         settings = self._settings
-        data = xgboost.DMatrix(features, label=labels)
+        data = xgboost.DMatrix(features, label=labels, nthread=settings.threads)
         parameters = {
             "objective": "reg:squarederror",
             "max_depth": settings.depth,

@@ -27,21 +27,19 @@ class Evolution:
 
     `first`: random schedules before any child. `explore`: share drawn at random afterwards.
     `near`: share of the others that differs in one knob from the fastest measured: a model sees
-    the large effects, the last per cents come from around the best. `elite`: parents.
+    the large effects, the last per cents come from around the best. `elite`: parents of the rest.
     `pool`: schedules scored an ask when guided; a space of at most that many is scored whole.
-    `climbers` best predicted take `steps` single-knob steps on the score. `apart`: knobs in
-    which the picks of one ask differ at least, while the pool can give it.
+    `climbers` best predicted take `steps` single-knob steps on the score.
     """
 
-    first: int = 20
-    explore: float = 0.15
-    near: float = 0.6
+    first: int = 8
+    explore: float = 0.1
+    near: float = 0.85
     elite: int = 12
     crossovers: float = 0.5
-    pool: int = 1200
+    pool: int = 400
     climbers: int = 12
     steps: int = 2
-    apart: int = 1
 
 
 class Evolutionary:
@@ -70,7 +68,9 @@ class Evolutionary:
         chosen = self._near(int(bred * self._evolution.near + rng.random()), rng)
         self._history.mark(chosen)
         rest = bred - len(chosen)
-        children = self._picked(rest, rng) if self._score else self._children(rest, rng)
+        children = (
+            self._ranked_pool(rng)[:rest] if self._score and rest else self._children(rest, rng)
+        )
         self._history.mark(children)
         drawn = self._sampler.draw(n - len(chosen) - len(children), rng)
         self._history.mark(drawn)
@@ -122,20 +122,6 @@ class Evolutionary:
             child = self._space.mutate(child, rng)
         return child
 
-    def _picked(self, n: int, rng: np.random.Generator) -> list[Schedule]:
-        """The best predicted of a large pool, apart from each other."""
-        if n == 0:
-            return []
-        ranked = self._ranked_pool(rng)
-        picked: list[Schedule] = []
-        for schedule in ranked:
-            if len(picked) == n:
-                return picked
-            if all(_distance(schedule, other) >= self._evolution.apart for other in picked):
-                picked.append(schedule)
-        left = [schedule for schedule in ranked if schedule not in set(picked)]
-        return [*picked, *left[: n - len(picked)]]
-
     def _ranked_pool(self, rng: np.random.Generator) -> list[Schedule]:
         """Unseen schedules, best predicted first."""
         evolution = self._evolution
@@ -176,10 +162,3 @@ def _favoured(parents: Sequence[Schedule], rng: np.random.Generator) -> Schedule
 
 def _ranked(scores: dict[Schedule, float]) -> list[Schedule]:
     return sorted(scores, key=lambda schedule: -scores[schedule])
-
-
-def _distance(a: Schedule, b: Schedule) -> int:
-    """In how many knobs two schedules differ; schedules of two templates differ in all."""
-    if a.template != b.template:
-        return max(len(a.knobs), len(b.knobs))
-    return sum(first != second for first, second in zip(a.knobs, b.knobs, strict=True))

@@ -22,14 +22,15 @@ from records.errors import InvalidInputError
 
 def recording() -> dict[str, Any]:
     """A tile kernel of 7 × 7 × 3 × 2 = 294 configurations, less those above 256 work-items."""
-    params = {
+    params: dict[str, list[Any]] = {
         "rows": [1, 2, 4, 8, 16, 32, 64],
         "columns": [1, 2, 4, 8, 16, 32, 64],
         "order": ["a", "b", "c"],
         "pad": [False, True],
     }
     configs = [each for each in itertools.product(*params.values()) if each[0] * each[1] <= 256]
-    times, status = [], {}
+    times: list[float | None] = []
+    status = {}
     for place, (rows, columns, order, pad) in enumerate(configs):
         if rows == 1 and pad:
             times.append(None)

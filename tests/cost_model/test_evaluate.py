@@ -85,7 +85,8 @@ def test_failures_are_slowest_to_trust() -> None:
 
 def test_guessing_is_mostly_not_trusted_and_knowing_always_is() -> None:
     generator = np.random.default_rng(0)
-    guessing, knowing = [], []
+    guessing: list[bool] = []
+    knowing: list[bool] = []
     for _ in range(200):
         times_s = generator.uniform(1, 3, 64)
         for noise, verdicts in ((1e9, guessing), (0.5, knowing)):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from autotune.strategies import STRATEGIES, make_strategy
+from autotune.strategies.base import SearchStrategy
 from autotune.strategies.evolutionary import Evolution, Evolutionary
 from autotune.strategies.exhaustive import Exhaustive
 from autotune.strategies.local_search import LocalSearch
@@ -116,10 +118,10 @@ def bowl() -> UnionSpace:
 
 
 def bowl_time_s(schedule: Schedule) -> float:
-    return 1.0 + sum((np.log2(float(schedule[name])) - 5.0) ** 2 for name in "abcd")
+    return float(1.0 + sum((np.log2(schedule[name]) - 5.0) ** 2 for name in "abcd"))
 
 
-def told_search(strategy: RandomSearch | Evolutionary, evaluations: int) -> list[Schedule]:
+def told_search(strategy: SearchStrategy, evaluations: int) -> list[Schedule]:
     asked: list[Schedule] = []
     while len(asked) < evaluations:
         for schedule in strategy.ask(10):
@@ -136,7 +138,7 @@ def test_following_the_fast_beats_random(name: str) -> None:
     assert ours < random
 
 
-def oracle(schedules: list[Schedule]) -> npt.NDArray[np.float64]:
+def oracle(schedules: Sequence[Schedule]) -> npt.NDArray[np.float64]:
     return -np.array([bowl_time_s(schedule) for schedule in schedules])
 
 
