@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from autotune.backends.base import DeviceInfo
-from autotune.benchmark import bench
-from autotune.contest import Contest, Standing, hold
-from autotune.libraries import libraries
+from autotune.codegen.winners import dialect_of, why_outdated
+from autotune.finals import best_of, ties_of
 from autotune.proposer import Proposer
-from autotune.strategies import SELF_GUIDED, make_strategy
-from autotune.timing import TimingPlan
-from autotune.tuner import (
+from autotune.rivals import Rivals
+from autotune.session import (
     INTERRUPTED,
+    NO_MODEL,
+    Clock,
     Context,
     Observer,
+    Progress,
     SilentObserver,
-    Tuner,
     TuningOptions,
     TuningResult,
 )
+from autotune.strategies import SELF_GUIDED, make_strategy
+from autotune.timing import TimingPlan
+from autotune.tuner import Tuner
 from cost_model import make_model
 from cost_model.trust import Trust
 from records.errors import DeviceError, InvalidInputError
-from records.measurement import Measurement, Status
-from records.record import Kind, TuningRecord
-from records.schedule import Schedule
+from records.record import Kind
 from records.store import TuningDatabase
 from records.target import Target
 from records.workload import Workload
@@ -37,12 +37,8 @@ from search_spaces import registry
 from search_spaces.fit import check_fits
 from search_spaces.union import UnionSpace
 
-NO_MODEL = "none"
 OVERSAMPLE = 3
 EARLIER_RECORDS = 2000  # of other workloads; more slow each fit down and teach little
-LIBRARY_ROUNDS = 5
-COMPARE_ROUNDS = 7
-LIBRARY_VERSION = 1
 
 
 def devices(*, all: bool = False) -> list[DeviceInfo]:
@@ -69,10 +65,14 @@ def tune(
     """Search for the fastest schedule of `workload` on `device`, storing every trial.
 
     `trials` counts schedules measured under the same circumstances, those of earlier sessions
-    too: calling again goes on where it stopped. `time_limit_s` bounds this session, in seconds.
-    `compare` times the libraries too, before the search where the database does not know them,
-    and against the best at the end. `model` may be `"none"`. The same seed and the same
-    measurements give the same proposals.
+    too: calling again goes on where it stopped. `time_limit_s` bounds this session, in seconds:
+    timing the libraries, the race of the finalists and the comparison are part of it, while a
+    compilation or a launch under way is waited for. `compare` times the libraries too, before
+    the search where the database does not know them, and against the best at the end. `model`
+    may be `"none"`. The same seed and the same measurements give the same proposals.
+
+    The `best` of the result is what `TuningDatabase.best` answers from then on. Ctrl-C ends the
+    session, at any point, with the outcome `"interrupted"` and what was found.
 
     Raises `InvalidInputError` for what cannot be done, `MissingComponentError` where the device
     or its driver is not there, `DatabaseError` where the database cannot be written.
@@ -80,22 +80,37 @@ def tune(
     from autotune.device_names import resolve
     from autotune.local_runner import LocalRunner
 
+    clock = Clock(time_limit_s)
     options = TuningOptions(trials, time_limit_s, seed, strategy, model, plan=plan or TimingPlan())
+    observer = observer or SilentObserver()
     info = resolve(device)
     assert info.target is not None, "resolve gives usable devices"
     space = search_space(workload, info.target)
     with TuningDatabase(Path(database)) as store:
         proposer = make_proposer(workload, info.target, space, store, options)
-        context = Context(
-            workload,
-            info.target,
-            _library_times(workload, info, store) if compare else {},
-            _floor_s(workload, info),
-        )
-        with closing(LocalRunner(info.name)) as runner:
-            tuner = Tuner(context, runner, store, proposer, options, observer or SilentObserver())
-            result = tuner.run()
-        return _compared(result, info, store) if compare else result
+        rivals = Rivals(workload, info, store, observer, seed=seed, enabled=compare)
+        result = _known_before(Context(workload, info.target), store, options)
+        try:
+            times_s = rivals.times_s()
+            context = Context(workload, info.target, times_s, _floor_s(workload, info))
+            with LocalRunner(info.name) as runner:
+                tuner = Tuner(
+                    context,
+                    runner,
+                    store,
+                    proposer,
+                    options,
+                    observer,
+                    clock=clock,
+                    reserve_s=rivals.reserve_s(times_s),
+                )
+                result = tuner.run()
+            if result.outcome != INTERRUPTED:
+                ratios = rivals.ratios(result.best, dialect_of(info.backend), clock)
+                result = replace(result, ratios=ratios)
+        except KeyboardInterrupt:
+            result = replace(result, outcome=INTERRUPTED)
+    return replace(result, progress=replace(result.progress, elapsed_s=clock.elapsed_s))
 
 
 def search_space(workload: Workload, target: Target) -> UnionSpace:
@@ -153,51 +168,17 @@ def make_proposer(
     )
 
 
-def _library_times(workload: Workload, info: DeviceInfo, store: TuningDatabase) -> dict[str, float]:
-    """Seconds of each library that can do the workload; measured unless the database knows."""
-    assert info.target is not None
-    known = {
-        record.schedule.template: record.measurement.time_s
-        for record in store.library(workload, info.target)
-        if record.measurement.time_s is not None
-    }
-    missing = [
-        library.name for library in libraries(workload, info.target) if library.name not in known
-    ]
-    if missing:
-        contest = Contest(workload, (), tuple(missing), LIBRARY_ROUNDS)
-        for standing in hold(info.name, contest):
-            record = _library_record(workload, info.target, standing)
-            store.add(record)
-            if record.measurement.time_s is not None:
-                known[standing.name] = record.measurement.time_s
-    return known
-
-
-def _compared(result: TuningResult, info: DeviceInfo, store: TuningDatabase) -> TuningResult:
-    """The result with the libraries raced against its best, interleaved; their times stored."""
-    if result.best is None or result.outcome == INTERRUPTED:
-        return result
-    try:
-        rivals = bench(
-            result.workload, device=info.name, database=store.path, rounds=COMPARE_ROUNDS
-        ).rivals
-    except DeviceError:  # the trials stand, whatever became of the comparison
-        return result
-    for standing, _ in rivals:
-        store.add(_library_record(result.workload, result.target, standing))
-    return replace(result, ratios={standing.name: ratio for standing, ratio in rivals})
-
-
-def _library_record(workload: Workload, target: Target, standing: Standing) -> TuningRecord:
-    measurement = (
-        Measurement.failed(Status.WRONG_RESULT, standing.error)
-        if standing.error
-        else Measurement.ok(standing.times_s, environment=standing.details)
+def _known_before(context: Context, store: TuningDatabase, options: TuningOptions) -> TuningResult:
+    """What there is to say of a session that is interrupted before its search."""
+    dialect = dialect_of(context.target.backend)
+    best = best_of(
+        store,
+        context.workload,
+        context.target,
+        lambda schedule: not why_outdated(context.workload, schedule, dialect),
     )
-    schedule = Schedule.of(standing.name, LIBRARY_VERSION, {})
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return TuningRecord(workload, target, schedule, measurement, now, Kind.LIBRARY)
+    progress = Progress(0, options.trials, 0, Counter(), best, 0.0, options.time_limit_s)
+    return TuningResult(context, best, ties_of(best, store), progress, INTERRUPTED)
 
 
 def _floor_s(workload: Workload, info: DeviceInfo) -> float | None:
@@ -205,9 +186,8 @@ def _floor_s(workload: Workload, info: DeviceInfo) -> float | None:
     from autotune import peaks
 
     op = registry.op(workload.op)
+    dtype = workload.values.get("dtype", "float32")
     try:
-        return peaks.probe(info.name).floor_s(
-            op.flops(workload), op.bytes(workload), workload["dtype"]
-        )
+        return peaks.probe(info.name).floor_s(op.flops(workload), op.bytes(workload), str(dtype))
     except DeviceError:
         return None

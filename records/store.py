@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from types import TracebackType
 
@@ -162,10 +162,18 @@ class TuningDatabase:
         outcomes = queries.outcomes(self._connection, pair) if pair else {}
         raise NotTunedError(not_tuned(workload, target, self.path, outcomes))
 
-    def ranking(self, workload: Workload, target: Target, limit: int) -> list[Match]:
-        """The `limit` fastest usable schedules, fastest first."""
+    def ranking(
+        self,
+        workload: Workload,
+        target: Target,
+        limit: int,
+        *,
+        accept: Callable[[Schedule], bool] | None = None,
+    ) -> list[Match]:
+        """The `limit` fastest usable schedules, fastest first; `accept` as for `best`."""
         matches = self._matches(workload, target, None, False)
-        return [match for _, match in zip(range(limit), matches, strict=False)]
+        accepted = (match for match in matches if accept is None or accept(match.schedule))
+        return list(islice(accepted, limit))
 
     def library(self, workload: Workload, target: Target) -> list[TuningRecord]:
         """Newest record of each library (a schedule of kind `LIBRARY`), fastest first."""

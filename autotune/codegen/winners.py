@@ -108,13 +108,13 @@ def winner(
     """
     dialect = dialect_of(target.backend)
     fastest = database.best(workload, target, environment=environment).record
-    problem = _problem(workload, fastest.schedule, dialect)
+    problem = why_outdated(workload, fastest.schedule, dialect)
     try:
         match = database.best(
             workload,
             target,
             environment=environment,
-            accept=lambda schedule: not _problem(workload, schedule, dialect),
+            accept=lambda schedule: not why_outdated(workload, schedule, dialect),
         )
     except NotTunedError:
         raise StaleWinnerError(
@@ -126,7 +126,7 @@ def winner(
     return Winner(match.record, match.how, source, problem)
 
 
-def _problem(workload: Workload, schedule: Schedule, dialect: Dialect) -> str:
+def why_outdated(workload: Workload, schedule: Schedule, dialect: Dialect) -> str:
     """`""`, or why the schedule's kernel cannot be made here."""
     known = {template.name: template for template in registry.templates(workload.op)}
     template = known.get(schedule.template)
