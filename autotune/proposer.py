@@ -119,7 +119,9 @@ class Proposer:
         return chosen
 
     def _predict(self, schedules: Sequence[Schedule]) -> None:
-        if self._model is not None and self._model.ready and schedules:
+        """Note what the model expects, once it knows this workload and its scores compare."""
+        known = any(record.measurement.is_ok for record in self._records)
+        if self._model is not None and self._model.ready and known and schedules:
             scores = self._score(schedules).tolist()
             self._predicted.update(zip(schedules, scores, strict=True))
 

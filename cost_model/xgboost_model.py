@@ -24,7 +24,7 @@ Labels = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Settings:
-    """How the trees are grown. The defaults are the best of `benchmarks/replay.md`.
+    """How the trees are grown; `benchmarks/replay.md` compares.
 
     `members` models see `subsample` of the rows each; their disagreement is the spread.
     """
@@ -42,9 +42,10 @@ class Settings:
 class XGBoostModel:
     """Regression on speed as a share of the best of the same workload and target.
 
-    A share tells the fast apart and presses the slow together, and a failure is simply 0: on
-    recorded spaces that finds faster schedules than the logarithm of the time, clipped or not,
-    and than pairwise or NDCG ranking. `score` is the predicted speed in runs a second (the
+    A share tells the fast apart and presses the slow together, and a failure is simply 0. On
+    recorded spaces the ten best predicted hold faster schedules than with the logarithm of the
+    time (unless clipped near the best, which does as well) or with pairwise or NDCG ranking:
+    see `benchmarks/replay.md`. `score` is the predicted speed in runs a second (the
     share, where the workload is new), so that scores of successive fits compare.
     """
 

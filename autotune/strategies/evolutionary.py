@@ -1,9 +1,10 @@
-"""Evolutionary search: children of the fastest schedules, picked by a cost model if there is one.
+"""Evolutionary search: from the fastest schedules on, led by a cost model if there is one.
 
-Without a guide it is a steady-state genetic algorithm over the fastest measured schedules. With a
-guide it evolves a large pool without measuring (as Ansor does: Zheng et al., OSDI 2020), improves
-the pool's best by single-knob steps on the predicted score, and asks for the best predicted.
-A stated share of every ask is drawn at random either way.
+An ask has three parts of stated sizes: steps of one knob from the fastest schedules measured, their
+children by crossover and mutation, and schedules drawn at random. With a guide, the steps best
+predicted come first, and children are evolved in a large pool without measuring (as Ansor does:
+Zheng et al., OSDI 2020), improved by single-knob steps on the predicted score; the best predicted
+are asked for. Without, steps are taken in random order and children as they are born.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from records.schedule import Schedule
 
 @dataclass(frozen=True)
 class Evolution:
-    """How it evolves; the defaults are what `benchmarks/replay.md` found.
+    """How it evolves; `benchmarks/replay.md` shows what the defaults reach.
 
     `first`: random schedules before any child. `explore`: share drawn at random afterwards.
     `near`: share of the others that differs in one knob from the fastest measured: a model sees
@@ -78,7 +79,7 @@ class Evolutionary:
 
     def _bred_share(self, n: int, rng: np.random.Generator) -> int:
         """How many of `n` are not drawn at random; the share's fraction is left to chance."""
-        if not self._history.best(1):
+        if self._score is None and not self._history.best(1):
             return 0
         later = n - max(0, min(n, self._evolution.first - len(self._history)))
         return later - int(later * self._evolution.explore + rng.random())
@@ -103,7 +104,7 @@ class Evolutionary:
         parents = self._history.best(self._evolution.elite)
         children: dict[Schedule, None] = {}
         for _ in range(n * tries):
-            if len(children) >= n:
+            if len(children) >= n or not parents:
                 break
             child = self._child(parents, rng)
             if child not in self._history:
@@ -130,7 +131,8 @@ class Evolutionary:
             self._add_scored(scores, self._space)
             return _ranked(scores)
         fastest = self._history.best(evolution.climbers // 4)
-        self._add_scored(scores, self._sampler.draw(evolution.pool // 4, rng))
+        drawn = evolution.pool // 4 if fastest else evolution.pool
+        self._add_scored(scores, self._sampler.draw(drawn, rng))
         self._add_scored(scores, self._children(evolution.pool // 2, rng, tries=3))
         for schedule in fastest:
             self._add_scored(scores, self._space.neighbours(schedule))

@@ -175,3 +175,18 @@ def test_goes_on_where_everything_fails() -> None:
         for schedule in batch:
             proposer.tell(schedule, failure)
         assert proposer.refit() == []
+
+
+def test_a_model_taught_by_other_workloads_leads_from_the_first_batch() -> None:
+    schedules = EXAMPLE.space.sample(50, np.random.default_rng(0))
+    proposer = Proposer(
+        make_strategy("evolutionary", SPACE, 0),
+        Oracle(),
+        Trust(),
+        workload(640),
+        TARGET,
+        earlier=[record(each) for each in schedules],
+    )
+    proposer.refit()
+    best_s = min(map(EXAMPLE.time_s, EXAMPLE.space))
+    assert min(map(EXAMPLE.time_s, proposer.next(12))) < 1.2 * best_s
