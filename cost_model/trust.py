@@ -16,8 +16,9 @@ import numpy.typing as npt
 from cost_model.evaluate import pairwise_accuracy
 from records.measurement import Measurement
 
-BETTER_THAN_GUESSING = 0.55
-"""Share of rightly ordered pairs below which following the model is no better than guessing."""
+BETTER_THAN_GUESSING = 0.58
+"""Share of rightly ordered pairs below which the model counts as guessing. On recorded spaces a real model
+stays above 0.6 nearly always, and one with shuffled predictions mostly below 0.58."""
 
 
 class Trust:
