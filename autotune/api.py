@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
 from search_spaces.fit import check_fits
+from search_spaces.template import Template
 from search_spaces.union import UnionSpace
 
 OVERSAMPLE = 3
@@ -59,6 +61,7 @@ def tune(
     strategy: str = "evolutionary",
     model: str = "xgboost",
     compare: bool = True,
+    templates: Sequence[str] | None = None,
     plan: TimingPlan | None = None,
     observer: Observer | None = None,
 ) -> TuningResult:
@@ -69,7 +72,7 @@ def tune(
     timing the libraries, the race of the finalists and the comparison are part of it, while a
     compilation or a launch under way is waited for. `compare` times the libraries too, before
     the search where the database does not know them, and against the best at the end. `model`
-    may be `"none"`. The same seed and the same measurements give the same proposals.
+    may be `"none"`. `templates` names those to search; by default all that serve. The same seed and the same measurements give the same proposals.
 
     The `best` of the result is what `TuningDatabase.best` answers from then on. Ctrl-C ends the
     session, at any point, with the outcome `"interrupted"` and what was found.
@@ -85,17 +88,18 @@ def tune(
     observer = observer or SilentObserver()
     info = resolve(device)
     assert info.target is not None, "resolve gives usable devices"
-    space = search_space(workload, info.target)
+    space = search_space(workload, info.target, templates)
     with TuningDatabase(Path(database)) as store:
         proposer = make_proposer(workload, info.target, space, store, options)
         rivals = Rivals(workload, info, store, observer, seed=seed, enabled=compare)
         result = _known_before(Context(workload, info.target), store, options)
         try:
             times_s = rivals.times_s()
-            context = Context(workload, info.target, times_s, _floor_s(workload, info))
+            context = Context(workload, info.target, times_s, _floor_s(workload, info, observer))
             with LocalRunner(info.name) as runner:
                 tuner = Tuner(
                     context,
+                    space,
                     runner,
                     store,
                     proposer,
@@ -113,15 +117,17 @@ def tune(
     return replace(result, progress=replace(result.progress, elapsed_s=clock.elapsed_s))
 
 
-def search_space(workload: Workload, target: Target) -> UnionSpace:
-    """The union of the spaces of every template that serves `workload` on `target`.
+def search_space(
+    workload: Workload, target: Target, templates: Sequence[str] | None = None
+) -> UnionSpace:
+    """The union of the spaces of the templates (all, or those named) that serve the workload.
 
     Raises `InvalidInputError` with each template's reason where there is none, and where the
     workload does not fit the device's memory.
     """
     check_fits(workload, target)
     reasons, spaces = [], []
-    for template in registry.templates(workload.op):
+    for template in _templates(workload.op, templates):
         reason = template.rejects(workload, target)
         if reason:
             reasons.append(f"{template.name}: {reason}")
@@ -136,6 +142,12 @@ def search_space(workload: Workload, target: Target) -> UnionSpace:
             f"no template can do {workload} on {target.device}: {'; '.join(reasons) or 'none'}"
         )
     return UnionSpace(spaces)
+
+
+def _templates(op: str, names: Sequence[str] | None) -> tuple[Template, ...]:
+    if names is None:
+        return registry.templates(op)
+    return tuple(registry.template(op, name) for name in names)
 
 
 def make_proposer(
@@ -188,6 +200,9 @@ def _floor_s(workload: Workload, info: DeviceInfo) -> float | None:
     op = registry.op(workload.op)
     dtype = workload.values.get("dtype", "float32")
     try:
+        if peaks.known(info.name) is None:
+            observer.notice("measuring the device's peaks, once")
         return peaks.probe(info.name).floor_s(op.flops(workload), op.bytes(workload), str(dtype))
-    except DeviceError:
+    except DeviceError as error:
+        observer.notice(f"no roofline: the device's peaks are not known: {error}")
         return None

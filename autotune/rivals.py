@@ -62,6 +62,7 @@ class Rivals:
         }
         missing = tuple(name for name in self._names if name not in known)
         if missing:
+            self._observer.notice(f"timing the libraries first: {', '.join(missing)}")
             contest = Contest(self._workload, (), missing, LIBRARY_ROUNDS, self._seed)
             for standing in self._held(contest):
                 if standing.time_s is not None:

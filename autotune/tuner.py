@@ -28,6 +28,7 @@ from records.schedule import Schedule
 from records.store import TuningDatabase
 from search_spaces import registry
 from search_spaces.kernel import KernelSource
+from search_spaces.union import UnionSpace
 
 __all__ = [
     "INTERRUPTED",
@@ -48,13 +49,14 @@ FIRST_GUESS_S = 1.0  # of a trial, while none was measured
 class Tuner:
     """One session of one workload on one runner. The only writer of the database.
 
-    `clock` runs since the session's work began; `reserve_s`: seconds of it that are needed after
+    `space` holds what `proposer` proposes: earlier trials outside of it do not count. `clock` runs since the session's work began; `reserve_s`: seconds of it that are needed after
     the tuner is done.
     """
 
     def __init__(
         self,
         context: Context,
+        space: UnionSpace,
         runner: Runner,
         database: TuningDatabase,
         proposer: Proposer,
@@ -66,6 +68,7 @@ class Tuner:
     ) -> None:
         self.context = context
         self.workload = context.workload
+        self.space = space
         self.runner = runner
         self.database = database
         self.proposer = proposer
@@ -109,7 +112,7 @@ class Tuner:
         """Take over what was measured before under the same circumstances."""
         earlier = self.database.measured(self.workload, self.runner.target, self._environment)
         for schedule, measurement in earlier.items():
-            if self._is_current(schedule):
+            if schedule in self.space:
                 self._note(self._record(schedule, measurement, Kind.SEARCH))
                 self.proposer.tell(schedule, measurement)
         self._resumed = len(self._known)
