@@ -72,8 +72,9 @@ def tune(
     timing the libraries, the race of the finalists and the comparison are part of it, while a
     compilation or a launch under way is waited for. `compare` times the libraries too, before
     the search where the database does not know them, and against the best at the end. `model`
-    may be `"none"`. `templates` names those to search; by default all that serve. The same seed and the same measurements give the same proposals.
+    may be `"none"`. `templates` names those to search; by default all that serve.
 
+    The same seed and the same measurements give the same proposals.
     The `best` of the result is what `TuningDatabase.best` answers from then on. Ctrl-C ends the
     session, at any point, with the outcome `"interrupted"` and what was found.
 
@@ -193,7 +194,7 @@ def _known_before(context: Context, store: TuningDatabase, options: TuningOption
     return TuningResult(context, best, ties_of(best, store), progress, INTERRUPTED)
 
 
-def _floor_s(workload: Workload, info: DeviceInfo) -> float | None:
+def _floor_s(workload: Workload, info: DeviceInfo, observer: Observer) -> float | None:
     """The roofline's time: work over peak or bytes over bandwidth, whichever is longer."""
     from autotune import peaks
 

@@ -49,8 +49,9 @@ FIRST_GUESS_S = 1.0  # of a trial, while none was measured
 class Tuner:
     """One session of one workload on one runner. The only writer of the database.
 
-    `space` holds what `proposer` proposes: earlier trials outside of it do not count. `clock` runs since the session's work began; `reserve_s`: seconds of it that are needed after
-    the tuner is done.
+    `space` holds what `proposer` proposes: earlier trials outside of it do not count. `clock`
+    runs since the session's work began; `reserve_s`: seconds of it that are needed after the
+    tuner is done.
     """
 
     def __init__(
