@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +17,8 @@ from records.match import Match
 from records.rows import decode
 from records.target import Target
 from records.workload import Workload
+
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,26 @@ class PairInfo:
 
 
 @dataclass(frozen=True)
+class FailureInfo:
+    """Trials that failed alike: the same status, the same first line but for its numbers.
+
+    `reason` is that line of one of them.
+    """
+
+    status: str
+    reason: str
+    trials: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"status": self.status, "reason": self.reason, "trials": self.trials}
+
+
+@dataclass(frozen=True)
 class DatabaseInfo:
-    """`bytes` counts the write-ahead log too; `rows` goes by table, `statuses` by trial status."""
+    """`bytes` counts the write-ahead log too; `rows` goes by table, `statuses` by trial status.
+
+    `failures`: why trials failed, the most frequent reason first.
+    """
 
     path: Path
     schema_version: int
@@ -51,6 +73,7 @@ class DatabaseInfo:
     rows: Mapping[str, int]
     statuses: Mapping[str, int]
     pairs: tuple[PairInfo, ...]
+    failures: tuple[FailureInfo, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -60,6 +83,7 @@ class DatabaseInfo:
             "rows": dict(self.rows),
             "statuses": dict(self.statuses),
             "pairs": [pair.to_json() for pair in self.pairs],
+            "failures": [failure.to_json() for failure in self.failures],
         }
 
     def __str__(self) -> str:
@@ -87,6 +111,23 @@ def info(connection: Connection, catalogue: Catalogue) -> DatabaseInfo:
         {table: connection.value(f"SELECT count(*) FROM {table}") for table in schema.TABLES},
         dict(statuses),
         tuple(_pair_info(connection, catalogue, *pair) for pair in pairs),
+        _failures(connection),
+    )
+
+
+def _failures(connection: Connection) -> tuple[FailureInfo, ...]:
+    """Lines that differ only in numbers (addresses, indices, times) are one reason."""
+    counts: Counter[tuple[str, str]] = Counter()
+    examples: dict[tuple[str, str], str] = {}
+    for status, error, trials in connection.rows(
+        "SELECT status, error, count(*) FROM trials WHERE status <> 'ok' GROUP BY 1, 2"
+    ):
+        reason = next(iter(error.strip().splitlines()), "")
+        alike = (status, _NUMBER.sub("#", reason))
+        counts[alike] += trials
+        examples.setdefault(alike, reason)
+    return tuple(
+        FailureInfo(alike[0], examples[alike], trials) for alike, trials in counts.most_common()
     )
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.text import Text
 
-from autotune.benchmark import BenchResult
-from autotune.cli import text
+from autotune.cli import screen, text
 from autotune.cli.options import database_option, device_option, json_option, op_group
-from autotune.contest import Standing
 from records.workload import Workload
-from search_spaces import registry
+
+if TYPE_CHECKING:
+    from autotune.benchmark import BenchResult
+    from autotune.contest import Standing
 
 
 def bench(workload: Workload, database: Path, as_json: bool, **options: Any) -> None:
@@ -26,8 +29,11 @@ def bench(workload: Workload, database: Path, as_json: bool, **options: Any) -> 
     result = run(workload, database=database, **options)
     if as_json:
         text.echo_json(_as_json(result))
-    else:
-        _print(result)
+        return
+    screen.show(
+        Text(f"{text.name(workload)} on {text.device(result.target)}", "bold"),
+        screen.table(("", "rate", "time", "ours is", ""), _rows(result), right=("rate", "time")),
+    )
 
 
 command = op_group(
@@ -35,34 +41,45 @@ command = op_group(
     bench,
     device_option,
     database_option,
-    click.option("--rounds", type=click.IntRange(1), default=15, show_default=True),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of the inputs."),
+    click.option(
+        "--rounds",
+        type=click.IntRange(1),
+        metavar="N",
+        default=15,
+        show_default=True,
+        help="Samples of each, taken in turn.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0),
+        metavar="N",
+        default=0,
+        show_default=True,
+        help="Of the inputs.",
+    ),
     json_option,
 )
 
 
-def _print(result: BenchResult) -> None:
-    flops = registry.op(result.workload.op).flops(result.workload)
-    click.echo(f"{text.name(result.workload)} on {result.target.device}")
-    click.echo(_line(result.ours, flops))
+def _rows(result: BenchResult) -> Iterator[tuple[str, str, str, str, str]]:
+    yield (*_cells(result.workload, result.ours), "", text.knobs(result.record.schedule))
     for standing, ratio in result.rivals:
         facts = ", ".join(f"{name} {value}" for name, value in standing.details.items())
-        click.echo(f"{_line(standing, flops)}  ours is {text.ratio(ratio)}  ({facts})")
+        yield (*_cells(result.workload, standing), text.ratio(ratio), facts)
     for name, reason in result.absent:
-        click.echo(f"  {name:10} not compared: {reason}")
+        yield (f"  {name}", "-", "-", "-", f"not compared: {reason}")
 
 
-def _line(standing: Standing, flops: float) -> str:
+def _cells(workload: Workload, standing: Standing) -> tuple[str, str, str]:
     time_s = standing.time_s
-    return f"  {standing.name:10} {text.rate(flops, time_s):>16}  {text.seconds(time_s):>8}"
+    return f"  {standing.name}", text.rate(workload, time_s), text.seconds(time_s)
 
 
 def _as_json(result: BenchResult) -> dict[str, Any]:
     rivals = [
-        {**dataclasses.asdict(standing), "time_s": standing.time_s, "ratio": ratio.value,
-         "ratio_interval": ratio.interval}
+        {**dataclasses.asdict(standing), "time_s": standing.time_s, **text.ratio_json(ratio)}
         for standing, ratio in result.rivals
-    ]  # fmt: skip
+    ]
     return {
         "workload": result.workload.to_json(),
         "target": result.target.to_json(),

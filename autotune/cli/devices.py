@@ -2,87 +2,110 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
-from autotune.backends.base import DeviceInfo
+from autotune.cli import screen
 from autotune.cli.options import json_option
 from autotune.cli.text import echo_json, size
+from records.errors import DeviceError
+from records.target import Target
+
+if TYPE_CHECKING:
+    from autotune.backends.base import DeviceInfo
+    from autotune.peaks import Peaks
 
 
 @click.command("devices")
 @json_option
 @click.option("--all", "all_devices", is_flag=True, help="Simulated devices too.")
-@click.option("--probe/--no-probe", default=True, help="Measure peaks not known yet (seconds).")
+@click.option(
+    "--probe/--no-probe",
+    default=True,
+    show_default=True,
+    help="Measure peaks that are not known yet: seconds a device, once.",
+)
 def command(as_json: bool, all_devices: bool, probe: bool) -> None:
     """List every device, usable or not, with its limits and measured peaks."""
     from autotune.device_names import list_devices
 
-    rows = [_row(info, probe) for info in list_devices(all=all_devices)]
+    infos = list_devices(all=all_devices)
+    listed = [(info, *_peaks(info, probe)) for info in infos]
     if as_json:
-        echo_json(rows)
+        echo_json([_as_json(*each) for each in listed])
         return
-    console = Console(soft_wrap=True)
-    for row in rows:
-        console.print(_table(row))
-    if not any(row["usable"] for row in rows):
-        console.print('No usable device. For the CPU: pip install "autotune-kernels\\[cpu]"')
+    for info, peaks, peaks_problem in listed:
+        mark = ("usable", "green") if info.usable else ("not usable", "red")
+        screen.show(
+            Text.assemble((info.name, "bold"), "  ", mark),
+            screen.facts(_facts(info, peaks, peaks_problem)),
+        )
+    if not any(info.usable for info in infos):
+        screen.show('No usable device. For the CPU: pip install "autotune-kernels[cpu]"')
 
 
-def _row(info: DeviceInfo, probe: bool) -> dict[str, Any]:
+def _peaks(info: DeviceInfo, probe: bool) -> tuple[Peaks | None, str]:
+    """Peaks, or `None` and why a probe failed."""
     from autotune import peaks
 
-    row: dict[str, Any] = {
+    if not info.usable:
+        return None, ""
+    try:
+        known = peaks.known(info.name)
+        if known is None and probe:
+            with _waiting(f"measuring the peaks of {info.name}"):
+                known = peaks.probe(info.name)
+    except DeviceError as error:
+        return None, str(error)
+    return known, ""
+
+
+def _waiting(words: str) -> AbstractContextManager[object]:
+    console = Console(stderr=True, markup=False)
+    return console.status(words) if console.is_terminal else nullcontext()
+
+
+def _as_json(info: DeviceInfo, peaks: Peaks | None, peaks_problem: str) -> dict[str, Any]:
+    return {
         "name": info.name,
+        "backend": info.backend,
         "description": info.description,
         "usable": info.usable,
         "problem": info.problem,
         "driver": info.driver,
         "target": info.target.to_json() if info.target else None,
+        "peaks": peaks.to_json() if peaks else None,
+        "peaks_problem": peaks_problem,
     }
-    if info.usable:
-        known = peaks.probe(info.name) if probe else peaks.known(info.name)
-        row["peaks"] = known.to_json() if known else None
-    return row
 
 
-def _table(row: dict[str, Any]) -> Table:
-    mark = "[green]usable[/]" if row["usable"] else "[red]not usable[/]"
-    table = Table(title=f"[bold]{row['name']}[/]  {mark}", title_justify="left", box=None)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    table.show_header = False
-    for label, text in _facts(row):
-        table.add_row(label, text)
-    return table
+def _facts(info: DeviceInfo, peaks: Peaks | None, peaks_problem: str) -> Iterator[tuple[str, str]]:
+    yield "device", info.description
+    if info.problem:
+        yield "problem", info.problem
+    if info.driver:
+        yield "driver", info.driver
+    if info.target:
+        yield from _limit_facts(info.target)
+    if peaks:
+        yield "copy", f"{peaks.copy_bytes_per_s / 1e9:.1f} GB/s, read plus written"
+        for dtype, flops_per_s in peaks.flops_per_s.items():
+            yield f"{dtype} FMA", f"{flops_per_s / 1e9:.1f} GFLOP/s"
+    if peaks_problem:
+        yield "peaks", f"not measured: {peaks_problem}"
 
 
-def _facts(row: dict[str, Any]) -> list[tuple[str, str]]:
-    facts = [("device", row["description"])]
-    if row["problem"]:
-        facts.append(("problem", row["problem"]))
-    if row["driver"]:
-        facts.append(("driver", row["driver"]))
-    if row["target"]:
-        limits = row["target"]["limits"]
-        facts += [
-            ("arch", row["target"]["arch"]),
-            ("units", f"{limits.get('units', '?')}, groups of up to {limits.get('max_group')}"),
-            ("local memory", size(limits.get("shared_bytes", 0))),
-            ("vectors", f"{limits.get('vector_bytes', 0)} bytes"),
-            ("memory", size(limits.get("memory_bytes", 0))),
-            ("types", ", ".join(limits.get("dtypes", ()))),
-        ]
-    return facts + _peak_facts(row.get("peaks"))
-
-
-def _peak_facts(peaks: dict[str, Any] | None) -> list[tuple[str, str]]:
-    if not peaks:
-        return []
-    facts = [("copy", f"{peaks['copy_bytes_per_s'] / 1e9:.1f} GB/s, read plus written")]
-    for dtype, flops_per_s in peaks["flops_per_s"].items():
-        facts.append((f"{dtype} FMA", f"{flops_per_s / 1e9:.1f} GFLOP/s"))
-    return facts
+def _limit_facts(target: Target) -> Iterator[tuple[str, str]]:
+    unknown = "not told"
+    yield "arch", target.arch
+    units = target.limit("units", unknown)
+    yield "units", f"{units}, groups of up to {target.limit('max_group', unknown)}"
+    yield "local memory", size(target.limit("shared_bytes", None))
+    yield "vectors", size(target.limit("vector_bytes", None))
+    yield "memory", size(target.limit("memory_bytes", None))
+    yield "types", ", ".join(target.limit("dtypes", ())) or unknown

@@ -5,31 +5,60 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
+from autotune.cli import CommandGroup
+from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
+from search_spaces.matmul.steps import STEPS
+from search_spaces.matmul.workload import ACCUMULATORS, LAYOUTS
+
+if TYPE_CHECKING:
+    from autotune.backends.base import DeviceInfo
 
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 MATMUL_OPTIONS: tuple[Decorator, ...] = (
-    click.option("-m", "m", type=int, required=True, help="Rows of A and C."),
-    click.option("-n", "n", type=int, required=True, help="Columns of B and C."),
-    click.option("-k", "k", type=int, required=True, help="Columns of A, rows of B."),
-    click.option("--batch", type=int, default=1, show_default=True, help="Products side by side."),
-    click.option("--dtype", default="float32", show_default=True, help="Type of A, B and C."),
-    click.option("--accumulate", default=None, help="Type of the sums.  [default: by dtype]"),
+    click.option("-m", "m", type=int, metavar="SIZE", required=True, help="Rows of A and C."),
+    click.option("-n", "n", type=int, metavar="SIZE", required=True, help="Columns of B and C."),
     click.option(
-        "--layout", default="nn", show_default=True, help="nn, nt, tn, tt: A, B stored transposed."
+        "-k", "k", type=int, metavar="SIZE", required=True, help="Columns of A, rows of B."
+    ),
+    click.option(
+        "--batch",
+        type=int,
+        metavar="N",
+        default=1,
+        show_default=True,
+        help="Products side by side.",
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(list(ACCUMULATORS)),
+        default="float32",
+        show_default=True,
+        help="Type of A, B and C.",
+    ),
+    click.option(
+        "--accumulate",
+        type=click.Choice(list(ACCUMULATORS)),
+        help="Type of the sums.  [default: that of A, but float32 for float16]",
+    ),
+    click.option(
+        "--layout",
+        type=click.Choice(LAYOUTS),
+        default="nn",
+        show_default=True,
+        help="A letter for A, one for B: n as written, t stored transposed.",
     ),
     click.option(
         "--epilogue",
         default="",
-        metavar="STEPS",
-        help="Steps on the result, in order: alpha, beta, bias, relu, gelu, gelu_tanh, silu, "
-        "residual; with commas between.",
+        metavar="STEP,…",
+        help=f"Steps on the result, in this order: {', '.join(STEPS)}.",
     ),
 )
 
@@ -40,18 +69,28 @@ OP_OPTIONS: dict[str, tuple[Decorator, ...]] = {
 device_option = click.option(
     "--device",
     metavar="NAME",
-    help="opencl:<part of its name>, opencl:<platform>:<device>, cuda:<index>, sim:<name>.  "
+    help="opencl:<part of its name>, opencl:<platform>:<device>, cuda:<index> or sim:<name>.  "
     "[default: the fastest usable one]",
 )
 database_option = click.option(
     "--db",
     "database",
-    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    type=click.Path(path_type=Path),
     default=Path("tuning.db"),
     show_default=True,
     help="The tuning database.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on stdout.")
+
+
+def resolved(device: str | None) -> tuple[DeviceInfo, Target]:
+    """The device that `--device` means, and its target."""
+    from autotune.device_names import resolve
+
+    info = resolve(device)
+    assert info.target is not None, "resolve gives usable devices"
+    return info, info.target
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]
@@ -66,9 +105,13 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, (int, float)):
             return float(value)
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value).strip())
-        if match is None:
+        if match is None or not float(match[1]):
             self.fail(f"{value!r} is no duration; write 90s, 3m or 1h", param, ctx)
         return float(match[1]) * self._units[match[2]]
+
+
+class _OpGroup(CommandGroup):
+    noun = "op"
 
 
 def op_group(name: str, callback: Callable[..., Any], *options: Decorator) -> click.Group:
@@ -76,7 +119,9 @@ def op_group(name: str, callback: Callable[..., Any], *options: Decorator) -> cl
 
     `callback(workload, **options)` runs with the validated workload; its docstring is the help.
     """
-    group = click.Group(name, help=callback.__doc__)
+    group = _OpGroup(
+        name, help=callback.__doc__, options_metavar="", subcommand_metavar="OP [OPTIONS]"
+    )
     for op_name, op_options in OP_OPTIONS.items():
         group.add_command(_op_command(op_name, callback, (*op_options, *options)))
     return group

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
-from autotune.cli.options import device_option, json_option, op_group
-from autotune.cli.text import echo_json
-from autotune.cli.text import name as workload_name
+from autotune.cli import EXIT_FAILED_CHECK, screen, text
+from autotune.cli.options import device_option, json_option, op_group, resolved
 from records.errors import InvalidInputError
 from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
+from search_spaces.fit import check_fits
 from search_spaces.space import SearchSpace
 from search_spaces.template import Template
 
@@ -24,25 +23,26 @@ def space(
 ) -> int:
     """Show the knobs, the exact number of schedules, and what each constraint removes.
 
-    With --why, say in words which constraints a schedule breaks; exit code 1 if any.
+    With --why, say in words which constraints these values break; exit code 1 if any.
     """
-    from autotune.device_names import resolve
-
-    target = resolve(device).target
-    assert target is not None, "resolve gives usable devices"
+    _, target = resolved(device)
+    check_fits(workload, target)
     chosen = (
-        [registry.template(workload.op, template)] if template else registry.templates(workload.op)
+        [registry.template(workload.op, template)]
+        if template
+        else list(registry.templates(workload.op))
     )
     if why is not None:
-        return _explain(workload, target, chosen, why)
+        return _explain(workload, target, chosen, why, as_json)
     rows = [_row(each, workload, target) for each in chosen]
     if as_json:
-        echo_json({"workload": workload.to_json(), "target": target.to_json(), "templates": rows})
+        text.echo_json(
+            {"workload": workload.to_json(), "target": target.to_json(), "templates": rows}
+        )
         return 0
-    console = Console(soft_wrap=True)
-    console.print(f"[bold]{workload_name(workload)}[/] on {target.device}")
+    screen.show(Text(f"{text.name(workload)} on {text.device(target)}", "bold"))
     for row in rows:
-        _print(console, row)
+        _print(row)
     return 0
 
 
@@ -50,8 +50,10 @@ command = op_group(
     "space",
     space,
     device_option,
-    click.option("--template", help="Only this template.  [default: all]"),
-    click.option("--why", metavar="KNOB=VALUE,…", help="Which constraints these values break."),
+    click.option("--template", metavar="NAME", help="Only this template.  [default: all]"),
+    click.option(
+        "--why", metavar="KNOB=VALUE,…", help="Which constraints these values break, in words."
+    ),
     json_option,
 )
 
@@ -62,76 +64,111 @@ def _row(template: Template, workload: Workload, target: Target) -> dict[str, An
     if reason:
         return row
     found = template.space(workload, target)
+    row["product"] = found.product
+    row["size"] = found.size
+    row["why_empty"] = found.why_empty()
     row["knobs"] = [
         {"name": knob.name, "values": list(knob.values), "help": knob.help} for knob in found.knobs
     ]
-    row["product"] = found.product
-    row["size"] = found.size
     row["constraints"] = [
-        {"knobs": list(constraint.knobs), "reason": constraint.reason, "removes": removed}
-        for constraint, removed in found.removed()
+        {
+            "knobs": list(constraint.knobs),
+            "reason": constraint.explain({}),
+            "removes": removed,
+            "only_it_removes": only,
+        }
+        for (constraint, removed), (_, only) in zip(
+            found.removed(), found.removed_only(), strict=True
+        )
     ]
     return row
 
 
-def _print(console: Console, row: dict[str, Any]) -> None:
-    console.print()
+def _print(row: dict[str, Any]) -> None:
+    click.echo()
+    title = Text.assemble("template ", (row["template"], "bold"))
     if row["rejects"]:
-        console.print(f"template [bold]{row['template']}[/]: not here: {row['rejects']}")
+        screen.show(title + Text(f": not here: {row['rejects']}"))
         return
-    console.print(
-        f"template [bold]{row['template']}[/]: {row['size']:,} schedules "
-        f"of {row['product']:,} combinations"
+    counts = f": {text.counted(row['size'], 'schedule')} of {row['product']:,} combinations"
+    screen.show(title + Text(counts))
+    for reason in row["why_empty"]:
+        screen.show(Text(f"  none is left: {reason}"))
+    knobs = (
+        (knob["name"], ", ".join(map(str, knob["values"])), knob["help"]) for knob in row["knobs"]
     )
-    knobs = Table("knob", "values", "what it does", box=None, padding=(0, 2, 0, 0))
-    for knob in row["knobs"]:
-        knobs.add_row(knob["name"], ", ".join(map(str, knob["values"])), knob["help"])
-    console.print(knobs)
-    constraints = Table("removes", "constraint", box=None, padding=(0, 2, 0, 0))
-    for constraint in row["constraints"]:
-        share = constraint["removes"] / max(1, row["product"])
-        constraints.add_row(f"{share:.1%}", constraint["reason"])
-    console.print(constraints)
+    screen.show(Text(), screen.table(("knob", "values", "what it does"), knobs), Text())
+    constraints = (
+        (
+            _share(constraint["removes"], row["product"]),
+            f"{constraint['only_it_removes']:,}",
+            constraint["reason"],
+        )
+        for constraint in sorted(row["constraints"], key=lambda each: -each["removes"])
+    )
+    headings = ("removes", "only it", "constraint")
+    screen.show(screen.table(headings, constraints, right=headings[:2]))
 
 
-def _explain(workload: Workload, target: Target, templates: Any, text: str) -> int:
-    """Print why a schedule is refused by the templates that have these knobs."""
-    given = parse_knobs(text)
-    spaces: list[tuple[Template, SearchSpace]] = [
-        (template, template.space(workload, target))
-        for template in templates
-        if not template.rejects(workload, target)
+def _share(part: int, whole: int) -> str:
+    share = part / max(1, whole)
+    return "<0.1%" if 0 < share < 0.001 else f"{share:.1%}"
+
+
+def _explain(
+    workload: Workload, target: Target, templates: list[Template], why: str, as_json: bool
+) -> int:
+    """Print why these values are refused by the templates that have such knobs."""
+    given = parse_knobs(why)
+    answers: list[dict[str, Any]] = [
+        {"template": template.name, "legal": not reasons, "reasons": reasons}
+        for template, found in _with_knobs(given, workload, target, templates)
+        for reasons in [found.violations(_typed(found, given))]
     ]
-    fitting = [
-        (template, found)
-        for template, found in spaces
-        if set(given) <= {knob.name for knob in found.knobs}
-    ]
-    if not fitting:
-        known = {template.name: [knob.name for knob in found.knobs] for template, found in spaces}
-        listing = "; ".join(f"{name}: {', '.join(knobs)}" for name, knobs in known.items())
-        raise InvalidInputError(f"no template has all of {', '.join(given)}; knobs are {listing}")
-    legal = True
-    for template, found in fitting:
-        reasons = found.violations(_typed(found, given))
-        legal = legal and not reasons
-        click.echo(f"{template.name}: {'legal' if not reasons else 'not legal'}")
-        for reason in reasons:
+    if as_json:
+        text.echo_json({"values": given, "templates": answers})
+    for answer in [] if as_json else answers:
+        click.echo(f"{answer['template']}: {'legal' if answer['legal'] else 'not legal'}")
+        for reason in answer["reasons"]:
             click.echo(f"  - {reason}")
-    return 0 if legal else 1
+    return 0 if all(answer["legal"] for answer in answers) else EXIT_FAILED_CHECK
 
 
-def parse_knobs(text: str) -> dict[str, str]:
+def _with_knobs(
+    given: dict[str, str], workload: Workload, target: Target, templates: list[Template]
+) -> list[tuple[Template, SearchSpace]]:
+    """Templates that serve the workload and have all the knobs; an error that lists what is."""
+    fitting, others = [], []
+    for template in templates:
+        reason = template.rejects(workload, target)
+        found = None if reason else template.space(workload, target)
+        if found is not None and set(given) <= {knob.name for knob in found.knobs}:
+            fitting.append((template, found))
+        else:
+            knobs = ", ".join(knob.name for knob in found.knobs) if found else reason
+            others.append(f"{template.name}: {knobs}")
+    if not fitting:
+        raise InvalidInputError(
+            f"no template has knobs {', '.join(given)}; there are {'; '.join(others)}"
+        )
+    return fitting
+
+
+def parse_knobs(given: str) -> dict[str, str]:
     """`a=1,b=true` as a dict of texts."""
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    pairs = [part.partition("=") for part in given.split(",") if part.strip()]
     if not pairs or any(not name.strip() or not mark for name, mark, _ in pairs):
-        raise InvalidInputError(f"--why {text!r}: write knob=value, with commas between")
+        raise InvalidInputError(f"--why {given!r}: write knob=value, with commas between")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _typed(found: SearchSpace, given: dict[str, str]) -> dict[str, Any]:
-    """Each text as the legal value it spells, or as it is."""
-    spelt = {
-        knob.name: {str(value).lower(): value for value in knob.values} for knob in found.knobs
-    }
-    return {name: spelt[name].get(value.lower(), value) for name, value in given.items()}
+    """Each text as the legal value that it spells, or as it is."""
+    values: dict[str, Any] = dict(given)
+    for knob in found.knobs:
+        if knob.name in given:
+            try:
+                values[knob.name] = knob.parse(given[knob.name])
+            except InvalidInputError:
+                pass  # `violations` says so, with the other reasons
+    return values

@@ -1,16 +1,22 @@
-"""Numbers and names as people read them."""
+"""Numbers and names as people read them, and records as programs do."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from autotune.contest import Ratio
+from records.errors import InvalidInputError
 from records.record import TuningRecord
+from records.schedule import Schedule
+from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
+from search_spaces.matmul.workload import ACCUMULATORS
+
+if TYPE_CHECKING:
+    from autotune.contest import Ratio
 
 
 def seconds(time_s: float | None) -> str:
@@ -23,8 +29,10 @@ def seconds(time_s: float | None) -> str:
     return f"{time_s / 1e-9:.3g} ns"
 
 
-def size(count: float) -> str:
+def size(count: float | None) -> str:
     """Bytes in binary units."""
+    if count is None:
+        return "not told"
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(count) < 1024:
             return f"{count:.4g} {unit}"
@@ -32,51 +40,83 @@ def size(count: float) -> str:
     return f"{count:.4g} TiB"
 
 
-def rate(flops: float, time_s: float | None) -> str:
-    """Work over time, in GFLOP/s."""
-    return "-" if not time_s else f"{flops / time_s / 1e9:.1f} GFLOP/s"
+def counted(count: int, noun: str) -> str:
+    """`1 trial`, `2,000 trials`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def rate(workload: Workload, time_s: float | None) -> str:
+    """Work over time, in GFLOP/s; `-` where either is unknown."""
+    gflops = gflops_of(workload, time_s)
+    if gflops is None:
+        return "-"
+    return f"{gflops:.1f} GFLOP/s" if gflops >= 10 else f"{gflops:.3g} GFLOP/s"
+
+
+def gflops_of(workload: Workload, time_s: float | None) -> float | None:
+    try:
+        flops = registry.op(workload.op).flops(workload)
+    except (InvalidInputError, KeyError):  # a stored op, or its form, that is not known here
+        return None
+    return flops / time_s / 1e9 if time_s else None
 
 
 def ratio(found: Ratio) -> str:
-    """`1.07× ± 0.01`: above 1, ours is faster."""
+    """`1.070× ± 0.010`: above 1, ours is faster."""
     if found.interval is None:
         return f"{found.value:.3f}×"
     return f"{found.value:.3f}× ± {found.value * found.interval:.3f}"
 
 
 def duration(time_s: float) -> str:
-    """Minutes and seconds."""
-    minutes, rest = divmod(int(time_s), 60)
-    return f"{minutes}:{rest:02d}"
+    """`42 s`, `2 min 05 s` or `1 h 02 min`."""
+    minutes, rest_s = divmod(round(time_s), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest_s:02d} s" if minutes else f"{rest_s} s"
+
+
+def device(target: Target) -> str:
+    """A target as `--device` takes it."""
+    return f"{target.backend}:{target.device}"
 
 
 def name(workload: Workload) -> str:
     """`matmul 1024×1024×1024 float32`; everything that is not a default is said."""
-    values = dict(workload.values)
-    if workload.op != "matmul":
+    values = workload.values
+    if workload.op != "matmul" or not {"m", "n", "k", "dtype"} <= values.keys():
         return str(workload)
     parts = ["matmul", "×".join(str(values[extent]) for extent in "mnk"), str(values["dtype"])]
-    if values["batch"] != 1:
+    if values.get("batch", 1) != 1:
         parts.append(f"batch {values['batch']}")
-    if values["layout"] != "nn":
+    if values.get("layout", "nn") != "nn":
         parts.append(str(values["layout"]))
-    if values["accumulate"] != values["dtype"]:
+    _, *others = ACCUMULATORS.get(str(values["dtype"]), ("", ""))
+    if values.get("accumulate") in others:
         parts.append(f"accumulate {values['accumulate']}")
-    if values["epilogue"]:
+    if values.get("epilogue"):
         parts.append("+" + "+".join(workload["epilogue"]))
     return " ".join(parts)
 
 
+def knobs(schedule: Schedule) -> str:
+    """The knobs as `space --why` takes them."""
+    return ",".join(f"{name}={value}" for name, value in schedule.knobs)
+
+
 def record_json(record: TuningRecord) -> dict[str, Any]:
     """A record for programs: as stored, with its time and rate worked out."""
-    flops = registry.op(record.workload.op).flops(record.workload)
     time_s = record.measurement.time_s
     return {
         **record.to_json(),
         "time_s": time_s,
-        "gflops": flops / time_s / 1e9 if time_s else None,
+        "gflops": gflops_of(record.workload, time_s),
     }
 
 
 def echo_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def ratio_json(found: Ratio) -> dict[str, float | None]:
+    return {"ratio": found.value, "ratio_interval": found.interval}

@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.text import Text
 
-from autotune.cli import EXIT_INTERRUPTED, text
-from autotune.cli.live import LiveView
+from autotune.cli import EXIT_FAILED_CHECK, EXIT_INTERRUPTED, live, screen, text
+from autotune.cli.interrupts import second_ends_at_once
 from autotune.cli.options import Duration, database_option, device_option, json_option, op_group
-from autotune.tuner import TuningResult
+from autotune.strategies import DEFAULT as DEFAULT_STRATEGY
+from autotune.strategies import STRATEGIES
+from cost_model import DEFAULT as DEFAULT_MODEL
+from cost_model import MODELS
 from records.workload import Workload
-from search_spaces import registry
+
+if TYPE_CHECKING:
+    from autotune.session import Progress, TuningResult
 
 
 def tune(
-    workload: Workload,
-    device: str | None,
-    database: Path,
-    as_json: bool,
-    compare: bool,
-    **options: Any,
+    workload: Workload, device: str | None, database: Path, as_json: bool, **options: Any
 ) -> int:
     """Search for the fastest schedule and store every trial.
 
-    Run the same command again to go on where it stopped.
+    The same command again goes on where it stopped. Ctrl-C ends it with what was found. Exit
+    code 1 where no schedule passed.
     """
-    from autotune import api
+    with live.LiveView() as view, second_ends_at_once():
+        from autotune import api
 
-    quiet = as_json or not sys.stderr.isatty()
-    with LiveView(quiet=quiet) as view:
-        result = api.tune(
-            workload, device=device, database=database, observer=view, compare=compare, **options
-        )
+        result = api.tune(workload, device=device, database=database, observer=view, **options)
     if as_json:
-        text.echo_json(_as_json(result, database))
+        text.echo_json(_as_json(result, database, view.notices))
     else:
-        _print(result, database, device)
+        screen.show(
+            Text(f"{text.name(workload)} on {text.device(result.target)}", "bold"),
+            screen.facts(_facts(result, database, view.notices)),
+        )
     if result.outcome == "interrupted":
         return EXIT_INTERRUPTED
-    return 0 if result.best else 1
+    return 0 if result.best else EXIT_FAILED_CHECK
 
 
 command = op_group(
@@ -50,43 +52,97 @@ command = op_group(
     device_option,
     database_option,
     click.option(
-        "--trials", type=int, default=200, show_default=True, help="Schedules in all, resumed too."
+        "--trials",
+        type=click.IntRange(1),
+        metavar="N",
+        default=200,
+        show_default=True,
+        help="Schedules measured in all, those from before included.",
     ),
-    click.option("--time-limit", "time_limit_s", type=Duration(), help="Such as 90s or 3m."),
-    click.option("--strategy", default="evolutionary", show_default=True, help="How to search."),
-    click.option("--model", default="xgboost", show_default=True, help="Cost model, or none."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of search and inputs."),
     click.option(
-        "--compare/--no-compare", default=True, help="Time the libraries too, for the live view."
+        "--time-limit",
+        "time_limit_s",
+        type=Duration(),
+        metavar="TIME",
+        help="Of this run, such as 90s or 3m.",
+    ),
+    click.option(
+        "--strategy",
+        type=click.Choice(list(STRATEGIES)),
+        default=DEFAULT_STRATEGY,
+        show_default=True,
+        help="How to search.",
+    ),
+    click.option(
+        "--model",
+        type=click.Choice([*MODELS, "none"]),
+        default=DEFAULT_MODEL,
+        show_default=True,
+        help="Cost model that guides the search.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0),
+        metavar="N",
+        default=0,
+        show_default=True,
+        help="Of the search and of the inputs.",
+    ),
+    click.option(
+        "--compare/--no-compare", default=True, show_default=True, help="Time the libraries too."
     ),
     json_option,
 )
 
 
-def _print(result: TuningResult, database: Path, device: str | None) -> None:
+def _facts(
+    result: TuningResult, database: Path, notices: Sequence[str]
+) -> Iterator[tuple[str, str]]:
     progress = result.progress
-    counts = ", ".join(f"{count} {status}" for status, count in progress.counts.most_common())
-    click.echo(f"{text.name(result.workload)} on {result.target.device}: {result.outcome}")
-    click.echo(
-        f"  trials    {progress.done} of {progress.trials} ({counts or 'none'}), "
-        f"{progress.resumed} from before, {text.duration(progress.elapsed_s)} min"
-    )
+    yield "outcome", _outcome(result)
+    yield "trials", _counts(progress)
     if result.best is None:
-        click.echo("  best      none: no schedule passed; see the reasons with: autotune db info")
-        return
-    flops = registry.op(result.workload.op).flops(result.workload)
-    time_s = result.best.measurement.time_s
-    click.echo(f"  best      {text.rate(flops, time_s)}, {text.seconds(time_s)}")
-    for library, ratio in result.ratios.items():
-        click.echo(f"  {library:9} ours is {text.ratio(ratio)}, interleaved in one run")
-    click.echo(f"  schedule  {result.best.schedule}")
+        why = "no schedule passed: see `autotune db info`" if progress.done else "nothing measured"
+        yield "best", f"none, {why}"
+    else:
+        yield "best", live.best(result.context, result.best)
+        for library, ratio in result.ratios.items():
+            yield library, f"ours is {text.ratio(ratio)} as fast, interleaved in one run"
+        yield "schedule", f"{result.best.schedule.template}: {text.knobs(result.best.schedule)}"
     if result.ties:
-        click.echo(f"  ties      {len(result.ties)} more that the race could not tell from it")
-    click.echo(f"  stored    {database}")
+        yield "ties", f"{len(result.ties)} more that the race could not tell from it"
+    for notice in notices:
+        yield "note", notice
+    yield "stored in", str(database)
 
 
-def _as_json(result: TuningResult, database: Path) -> dict[str, Any]:
+def _outcome(result: TuningResult) -> str:
+    """How it ended, and how to go on."""
+    progress = result.progress
+    took = f"in {text.duration(progress.elapsed_s)}"
+    match result.outcome:
+        case "finished" if progress.done == progress.resumed:
+            return f"complete before; to go on, give --trials more than {progress.trials}"
+        case "finished":
+            return f"finished {took}"
+        case "exhausted":
+            return f"finished {took}: every schedule there is was measured"
+        case "time limit":
+            return f"stopped by --time-limit {took}; the same command goes on"
+        case _:
+            return f"{result.outcome} {took}; the same command goes on"
+
+
+def _counts(progress: Progress) -> str:
+    counts = ", ".join(f"{count:,} {status}" for status, count in progress.counts.most_common())
+    before = f"; {progress.resumed:,} of them from before" if progress.resumed else ""
+    return f"{progress.done:,} of {progress.trials:,}{f': {counts}' if counts else ''}{before}"
+
+
+def _as_json(result: TuningResult, database: Path, notices: Sequence[str]) -> dict[str, Any]:
     return {
+        "workload": result.workload.to_json(),
+        "target": result.target.to_json(),
         "outcome": result.outcome,
         "database": str(database),
         "trials": result.progress.done,
@@ -95,5 +151,6 @@ def _as_json(result: TuningResult, database: Path) -> dict[str, Any]:
         "elapsed_s": result.progress.elapsed_s,
         "best": text.record_json(result.best) if result.best else None,
         "ties": [text.record_json(record) for record in result.ties],
-        "ratios": {name: ratio.value for name, ratio in result.ratios.items()},
+        "ratios": {name: text.ratio_json(ratio) for name, ratio in result.ratios.items()},
+        "notices": list(notices),
     }
