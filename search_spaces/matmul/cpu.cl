@@ -78,7 +78,7 @@
 #define ROWS_FIRST 1  // 1: neighbouring groups share columns; 0: they share rows
 #endif
 #ifndef PREFETCH_A
-#define PREFETCH_A 0  // rows of A for the tiles below that each tile fetches into the cache
+#define PREFETCH_A 0  // 1: fetch the rows of A for the tiles below, each tile its share of them
 #endif
 #ifndef PREFETCH_C
 #define PREFETCH_C 0  // 1: fetch the tile of C into the cache before k runs
@@ -100,7 +100,7 @@
 #define COLUMN_BLOCKS CEIL_DIV(N, BLOCK_N)
 #define PANELS CEIL_DIV(MIN_OF(BLOCK_N, N), TILE_N)  // of TILE_N columns in a block
 #define STEPS MIN_OF(BLOCK_K, K)
-#define SPLIT (BLOCK_K < K)  // C holds partial sums between two visits
+#define SPLIT (BLOCK_K < K)  // sums are stored and taken up again between two blocks of k
 
 #if STORED_IS_HALF
 #define READ(from) vload_half(0, (GLOBAL const half *)(from))
@@ -114,10 +114,28 @@
 #define WRITE_VECTOR(value, to) JOIN(vstore, LANES)(value, 0, to)
 #endif
 
-#ifdef __clang__  // prefetch() does nothing in some runtimes
-#define FETCH(from, to_write) __builtin_prefetch((const void *)(from), to_write, 2)
+#if SPLIT && STORED_IS_HALF  // C would round the sums between two visits: they have an array
+#define PARTIAL partial
+#define PARTIAL_PARAMETER , GLOBAL SUM *RESTRICT partial
+#define PARTIAL_ARGUMENT , partial
+#else
+#define PARTIAL c
+#define PARTIAL_PARAMETER
+#define PARTIAL_ARGUMENT
+#endif
+
+#if PREFETCH_A
+#define AHEAD_ROWS CEIL_DIV(TILE_M, PANELS)
+#else
+#define AHEAD_ROWS 0
+#endif
+
+#ifndef FETCH     // a cache line; simulators know OpenCL's prefetch() only
+#ifdef __clang__  // but that does nothing in some runtimes; OpenCL 1.2 has no generic pointers
+#define FETCH(from, to_write) __builtin_prefetch((const void *)(size_t)(from), to_write, 2)
 #else
 #define FETCH(from, to_write) prefetch(from, 1)
+#endif
 #endif
 
 #if PACK_A  // a panel keeps A's order, but no distance of a power of two, which would share sets
@@ -146,7 +164,7 @@
 #define B_TYPE SUM
 #else
 #define B_SPACE GLOBAL
-#define B_VECTOR(from, left) ((left) < LANES ? read_part(from, left) : READ_VECTOR(from))
+#define B_VECTOR(from, left) ((left) < LANES ? read_within(from, b_end) : READ_VECTOR(from))
 #define B_STEP N
 #define B_TYPE STORED
 #endif
@@ -159,7 +177,7 @@
 
 #if PACK_A
 // Rows [row, row + rows) of A, `steps` of k from `first`.
-FUNCTION void pack_a(GLOBAL const STORED *RESTRICT a, A_SPACE SUM *RESTRICT panel, const int row,
+FUNCTION void pack_a(GLOBAL const STORED *a, A_SPACE SUM *panel, const int row,
                      const int rows, const int first, const int steps)
 {
 #if A_ALONG_K
@@ -194,7 +212,7 @@ FUNCTION void transpose(VECTOR *square)
 }
 
 // Columns [column, column + vectors * LANES) of B stored n x k, a square of vectors at a time.
-FUNCTION int pack_b_squares(GLOBAL const STORED *RESTRICT b, B_SPACE SUM *RESTRICT panel,
+FUNCTION int pack_b_squares(GLOBAL const STORED *b, B_SPACE SUM *panel,
                             const int column, const int vectors, const int first, const int steps)
 {
     int p = 0;
@@ -214,7 +232,7 @@ FUNCTION int pack_b_squares(GLOBAL const STORED *RESTRICT b, B_SPACE SUM *RESTRI
 
 // A panel of B: TILE_N columns from `column`, `steps` of k from `first`. Columns past N become 0,
 // up to a whole vector.
-FUNCTION void pack_b(GLOBAL const STORED *RESTRICT b, B_SPACE SUM *RESTRICT panel,
+FUNCTION void pack_b(GLOBAL const STORED *b, B_SPACE SUM *panel,
                      const int column, const int first, const int steps)
 {
     const int columns = MIN_OF(TILE_N, N - column), vectors = columns / LANES;
@@ -240,44 +258,47 @@ FUNCTION void pack_b(GLOBAL const STORED *RESTRICT b, B_SPACE SUM *RESTRICT pane
 // ---- The register tile
 
 #if !PACK_B
-// The first `left` elements at `from`, then zeros: never reads past the end of a row.
-FUNCTION VECTOR read_part(GLOBAL const STORED *from, const int left)
+// A vector at the end of a row may hold elements of the next, for columns past N, but none from
+// behind the matrix.
+FUNCTION VECTOR read_within(GLOBAL const STORED *from, GLOBAL const STORED *end)
 {
+    if (end - from >= LANES) return READ_VECTOR(from);
     SUM lanes[LANES];
-    for (int l = 0; l < LANES; ++l) lanes[l] = l < left ? READ(from + l) : 0;
+    for (int l = 0; l < LANES; ++l) lanes[l] = from + l < end ? READ(from + l) : 0;
     return JOIN(vload, LANES)(0, lanes);
 }
 #endif
 
 // One step of k: rows x vectors multiplications of a row of A's tile with B's vectors.
-#define STEP(p)                                                                      \
-    {                                                                                \
-        VECTOR row_of_b[TILE_VECTORS];                                               \
-        _Pragma("unroll") for (int v = 0; v < vectors; ++v)                          \
-            row_of_b[v] = B_VECTOR(b + (p) * B_STEP + v * LANES, columns - v * LANES); \
-        _Pragma("unroll") for (int r = 0; r < rows; ++r) {                           \
-            const VECTOR from_a = (VECTOR)(A_READ(a + r * A_ROW + (p) * A_STEP));     \
-            _Pragma("unroll") for (int v = 0; v < vectors; ++v)                      \
-                sums[r][v] = fma(from_a, row_of_b[v], sums[r][v]);                   \
-        }                                                                            \
+#define STEP(p)                                                                         \
+    {                                                                                   \
+        VECTOR row_of_b[TILE_VECTORS];                                                  \
+        _Pragma("unroll") for (int v = 0; v < vectors; ++v)                             \
+            row_of_b[v] = B_VECTOR(b + (p) * B_STEP + v * LANES, columns - v * LANES);  \
+        _Pragma("unroll") for (int r = 0; r < rows; ++r) {                              \
+            const VECTOR from_a = (VECTOR)(A_READ(a + r * A_ROW + (p) * A_STEP));       \
+            _Pragma("unroll") for (int v = 0; v < vectors; ++v)                         \
+                sums[r][v] = fma(from_a, row_of_b[v], sums[r][v]);                      \
+        }                                                                               \
     }
 
 // The tile of C at (row, column) over `steps` of k. `rows` and `columns` are constants where this
-// is inlined. `is_first`: C holds nothing yet; `is_last`: the sums are complete after this. `ahead`:
-// the rows of A that PREFETCH_A fetches.
-FUNCTION void tile(A_SPACE const A_TYPE *RESTRICT a, B_SPACE const B_TYPE *RESTRICT b,
-                   GLOBAL const STORED *ahead, GLOBAL STORED *RESTRICT c, const int rows,
-                   const int columns, const int row, const int column, const int steps,
-                   const int is_first, const int is_last, const size_t batch EPILOGUE_PARAMETERS)
+// is inlined. `is_first`: no sums are stored yet; `is_last`: they are complete after this. `ahead`:
+// the rows of A that PREFETCH_A fetches. `b_end`: where B ends.
+FUNCTION void tile(A_SPACE const A_TYPE *a, B_SPACE const B_TYPE *b,
+                   GLOBAL const STORED *ahead, GLOBAL const STORED *b_end,
+                   GLOBAL STORED *c, const int rows, const int columns, const int row,
+                   const int column, const int steps, const int is_first, const int is_last,
+                   const size_t batch PARTIAL_PARAMETER EPILOGUE_PARAMETERS)
 {
     const int vectors = CEIL_DIV(columns, LANES);
-    GLOBAL STORED *corner = c + (size_t)row * N + column;
+    const size_t corner = (size_t)row * N + column;
     VECTOR sums[TILE_M][TILE_VECTORS];
 #if PREFETCH_C
 #pragma unroll
     for (int r = 0; r < rows; ++r)
 #pragma unroll
-        for (int v = 0; v < vectors; ++v) FETCH(corner + (size_t)r * N + v * LANES, 1);
+        for (int v = 0; v < vectors; ++v) FETCH(c + corner + (size_t)r * N + v * LANES, 1);
 #endif
 #pragma unroll
     for (int r = 0; r < rows; ++r)
@@ -287,7 +308,7 @@ FUNCTION void tile(A_SPACE const A_TYPE *RESTRICT a, B_SPACE const B_TYPE *RESTR
     int p = 0;
     for (; p + UNROLL <= steps; p += UNROLL) {
 #pragma unroll
-        for (int r = 0; r < PREFETCH_A; ++r) FETCH(A_AT(ahead, r, p), 0);
+        for (int r = 0; r < AHEAD_ROWS; ++r) FETCH(A_AT(ahead, r, p), 0);
 #pragma unroll
         for (int u = 0; u < UNROLL; ++u) STEP(u)
         a += UNROLL * A_STEP;
@@ -305,23 +326,30 @@ FUNCTION void tile(A_SPACE const A_TYPE *RESTRICT a, B_SPACE const B_TYPE *RESTR
     for (int r = 0; r < rows; ++r)
 #pragma unroll
         for (int v = 0; v < vectors; ++v) {
-            const int left = columns - v * LANES;
-            GLOBAL STORED *to = corner + (size_t)r * N + v * LANES;
-            if (left >= LANES) {
+            const size_t at = corner + (size_t)r * N + v * LANES;
+            if (columns - v * LANES >= LANES) {
                 VECTOR value = sums[r][v];
-                if (SPLIT && !is_first) value += READ_VECTOR(to);
-                if (is_last)
-                    value = EPILOGUE_VEC(value, batch * M + row + r, column + v * LANES);
-                WRITE_VECTOR(value, to);
+#if SPLIT
+                if (!is_first) value += JOIN(vload, LANES)(0, PARTIAL + at);
+                if (!is_last) {
+                    JOIN(vstore, LANES)(value, 0, PARTIAL + at);
+                    continue;
+                }
+#endif
+                WRITE_VECTOR(EPILOGUE_VEC(value, batch * M + row + r, column + v * LANES), c + at);
             } else {
                 SUM lanes[LANES];
                 JOIN(vstore, LANES)(sums[r][v], 0, lanes);
-                for (int l = 0; l < left; ++l) {
+                for (int l = 0; l < columns - v * LANES; ++l) {
                     SUM value = lanes[l];
-                    if (SPLIT && !is_first) value += READ(to + l);
-                    if (is_last)
-                        value = EPILOGUE(value, batch * M + row + r, column + v * LANES + l);
-                    WRITE(value, to + l);
+#if SPLIT
+                    if (!is_first) value += PARTIAL[at + l];
+                    if (!is_last) {
+                        PARTIAL[at + l] = value;
+                        continue;
+                    }
+#endif
+                    WRITE(EPILOGUE(value, batch * M + row + r, column + v * LANES + l), c + at + l);
                 }
             }
         }
@@ -329,15 +357,15 @@ FUNCTION void tile(A_SPACE const A_TYPE *RESTRICT a, B_SPACE const B_TYPE *RESTR
 
 // ---- The block of a work-item
 
-// The tile's share of the rows below, so that a row of tiles fetches PREFETCH_A rows a tile.
-#define AHEAD A_AT(a, row + TILE_M + PREFETCH_A * ((column - first_column) / TILE_N), first)
-#define TILE_OF(rows, columns)                                                           \
-    tile(a_tile, b_tile, AHEAD, c, rows, columns, row, column, steps, first == 0,        \
-         first + steps == K, batch EPILOGUE_ARGUMENTS)
+// The tile's share of the rows below. They may lie behind the matrix: fetching does not fault.
+#define AHEAD A_AT(a, row + TILE_M + AHEAD_ROWS * ((column - first_column) / TILE_N), first)
+#define TILE_OF(rows, columns)                                                                   \
+    tile(a_tile, b_tile, AHEAD, b + (size_t)K * N, c, rows, columns, row, column, steps,         \
+         first == 0, first + steps == K, batch PARTIAL_ARGUMENT EPILOGUE_ARGUMENTS)
 
 KERNEL GROUP_SIZE(1, 1, 1)
 void matmul(GLOBAL const STORED *RESTRICT a, GLOBAL const STORED *RESTRICT b,
-            GLOBAL STORED *RESTRICT c EPILOGUE_PARAMETERS)
+            GLOBAL STORED *RESTRICT c PARTIAL_PARAMETER EPILOGUE_PARAMETERS)
 {
     const int block = GROUP_ID(0);
     const int row_block = ROWS_FIRST ? block % ROW_BLOCKS : block / COLUMN_BLOCKS;
@@ -348,15 +376,18 @@ void matmul(GLOBAL const STORED *RESTRICT a, GLOBAL const STORED *RESTRICT b,
     a += batch * M * K;
     b += batch * K * N;
     c += batch * M * N;
+#if SPLIT && STORED_IS_HALF
+    partial += batch * M * N;
+#endif
 
 #if PACK_A
-    SUM a_panel[A_PANEL] __attribute__((aligned(64)));
+    SUM a_panel[A_PANEL] __attribute__((aligned(128)));
 #endif
 #if PACK_B
 #if PANELS_ON_STACK
-    SUM b_panels[PANELS * TILE_N * STEPS] __attribute__((aligned(64)));
+    SUM b_panels[PANELS * TILE_N * STEPS] __attribute__((aligned(128)));
 #else
-    LOCAL SUM b_panels[PANELS * TILE_N * STEPS] __attribute__((aligned(64)));
+    LOCAL SUM b_panels[PANELS * TILE_N * STEPS] __attribute__((aligned(128)));
 #endif
 #endif
 

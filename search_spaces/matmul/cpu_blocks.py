@@ -1,8 +1,7 @@
-"""How a schedule of the CPU template cuts a product, and what that costs: formulas."""
+"""How a schedule of the CPU template cuts a product: formulas."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +44,11 @@ class Problem:
             b_along_k=b_letter == "t",
         )
 
+    @property
+    def b_bytes(self) -> int:
+        """B of one product of the batch."""
+        return self.k * self.n * self.stored_bytes
+
     def block_k(self, k_blocks: int) -> int:
         """Steps of k between two visits of C."""
         if k_blocks == 1:
@@ -56,6 +60,10 @@ class Problem:
         """Rows of a block: even shares in whole tiles."""
         return ceil_divide(ceil_divide(self.m, row_blocks), tile_m) * tile_m
 
+    def has_row_blocks(self, row_blocks: int, tile_m: int) -> bool:
+        """Whether rows in whole tiles come out as that many blocks, and not as fewer."""
+        return ceil_divide(self.m, self.block_m(row_blocks, tile_m)) == row_blocks
+
     def panels_bytes(self, lanes: int, tile_vectors: int, column_tiles: int, k_blocks: int) -> int:
         """The panels of B that a work-item packs: its block's columns, one block of k deep."""
         return column_tiles * tile_vectors * lanes * self.block_k(k_blocks) * self.sum_bytes
@@ -63,6 +71,11 @@ class Problem:
     def a_panel_bytes(self, tile_m: int, k_blocks: int) -> int:
         """The rows of one tile, packed, but for the space between them."""
         return tile_m * self.block_k(k_blocks) * self.sum_bytes
+
+    def partial_bytes(self, k_blocks: int) -> int:
+        """Sums between two blocks of k, where C would round them."""
+        rounds = self.block_k(k_blocks) < self.k and self.stored_bytes < self.sum_bytes
+        return self.batch * self.m * self.n * self.sum_bytes if rounds else 0
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,20 @@ class Blocks:
         return self.rows * self.columns
 
 
-def busy_share(groups: int, units: int) -> float:
-    """Share of the cores' time that is work, if all blocks take equally long."""
-    return groups / (math.ceil(groups / units) * units)
+def busy_share(problem: Problem, row_blocks: int, block_n: int, units: int) -> float:
+    """Share of the cores' time that is work, if a free core takes the next block.
+
+    Rows are cut evenly; the last column of blocks may be narrower, and comes last. Time is
+    counted in columns.
+    """
+    rows = row_blocks * problem.batch  # blocks in a column of blocks, over the batch
+    whole_columns, last_width = divmod(problem.n, block_n)
+    rounds, busy = divmod(rows * whole_columns, units)
+    time = rounds * block_n
+    if busy:
+        time += block_n
+    if last_width:
+        # While the last whole blocks run, the other cores take narrow ones.
+        hidden = (units - busy) * (block_n // last_width) if busy else 0
+        time += ceil_divide(max(0, rows - hidden), units) * last_width
+    return rows * problem.n / (units * time)
