@@ -53,7 +53,7 @@ def _peaks(info: DeviceInfo, probe: bool) -> tuple[Peaks | None, str]:
     """Peaks, or `None` and why a probe failed."""
     from autotune import peaks
 
-    if not info.usable:
+    if not info.usable or info.backend == "sim":  # nothing is computed there at any speed
         return None, ""
     try:
         known = peaks.known(info.name)

@@ -40,7 +40,8 @@ class Moment:
 class LiveView:
     """An observer of the tuner that draws on stderr; notices stay above the picture.
 
-    Draws nothing where `console` is no terminal, and keeps the `notices` for the summary.
+    Draws nothing where `console` is no terminal. `notices` are those since the search began, for
+    the summary.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -78,7 +79,8 @@ class LiveView:
             self._moment = Moment(self._moment.context, progress, time.monotonic(), record)
 
     def notice(self, text: str) -> None:
-        self.notices.append(text)
+        if self._moment is not None:
+            self.notices.append(text)
         self._say(text)
 
     def _say(self, message: str) -> None:
@@ -95,7 +97,8 @@ def picture(moment: Moment) -> Group:
     """Trials, failures by reason, time left and the best so far against roof and libraries."""
     context, progress = moment.context, moment.progress
     title = Text(f"{text.name(context.workload)} on {text.device(context.target)}", "bold")
-    bar = ProgressBar(total=progress.trials, completed=progress.done, width=_BAR_COLUMNS)
+    bar = Table.grid()
+    bar.add_row(ProgressBar(progress.trials, progress.done, width=_BAR_COLUMNS))
     facts = Table.grid(padding=(0, 2))
     facts.add_row("trials", f"{progress.done:,} of {progress.trials:,}{_failures(progress)}")
     facts.add_row("time", _time(moment))
@@ -107,15 +110,15 @@ def picture(moment: Moment) -> Group:
     return Group(title, bar, facts)
 
 
-def best(context: Context, record: TuningRecord | None) -> str:
-    """Rate and time, and their shares of the roofline and of the fastest library."""
+def best(context: Context, record: TuningRecord | None, *, against_libraries: bool = True) -> str:
+    """Rate and time, as a share of the roofline and against the fastest library's known time."""
     time_s = record.measurement.time_s if record else None
     if not time_s:
         return "none yet"
     parts = [text.rate(context.workload, time_s), text.seconds(time_s)]
     if context.floor_s:
         parts.append(f"{context.floor_s / time_s:.0%} of the roofline")
-    if context.libraries:
+    if context.libraries and against_libraries:
         name, library_s = min(context.libraries.items(), key=lambda item: item[1])
         parts.append(f"{library_s / time_s:.2f} × {name}")
     return ", ".join(parts)

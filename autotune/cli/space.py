@@ -73,7 +73,7 @@ def _row(template: Template, workload: Workload, target: Target) -> dict[str, An
     row["constraints"] = [
         {
             "knobs": list(constraint.knobs),
-            "reason": constraint.explain({}),
+            "reason": constraint.reason,
             "removes": removed,
             "only_it_removes": only,
         }
@@ -98,16 +98,26 @@ def _print(row: dict[str, Any]) -> None:
         (knob["name"], ", ".join(map(str, knob["values"])), knob["help"]) for knob in row["knobs"]
     )
     screen.show(Text(), screen.table(("knob", "values", "what it does"), knobs), Text())
-    constraints = (
+    _print_constraints(row["constraints"], row["product"])
+
+
+def _print_constraints(constraints: list[dict[str, Any]], product: int) -> None:
+    """The most restrictive first; those that do nothing here are only counted."""
+    removing = [each for each in constraints if each["removes"]]
+    removing.sort(key=lambda each: -each["removes"])
+    rows = (
         (
-            _share(constraint["removes"], row["product"]),
-            f"{constraint['only_it_removes']:,}",
-            constraint["reason"],
+            _share(each["removes"], product),
+            f"{each['only_it_removes']:,}",
+            each["reason"],
         )
-        for constraint in sorted(row["constraints"], key=lambda each: -each["removes"])
+        for each in removing
     )
     headings = ("removes", "only it", "constraint")
-    screen.show(screen.table(headings, constraints, right=headings[:2]))
+    screen.show(screen.table(headings, rows, right=headings[:2]))
+    idle = len(constraints) - len(removing)
+    if idle:
+        screen.show(f"{text.counted(idle, 'more constraint')}: nothing to remove here")
 
 
 def _share(part: int, whole: int) -> str:

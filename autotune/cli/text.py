@@ -62,10 +62,9 @@ def gflops_of(workload: Workload, time_s: float | None) -> float | None:
 
 
 def ratio(found: Ratio) -> str:
-    """`1.070× ± 0.010`: above 1, ours is faster."""
-    if found.interval is None:
-        return f"{found.value:.3f}×"
-    return f"{found.value:.3f}× ± {found.value * found.interval:.3f}"
+    """`1.070 ± 0.010 times as fast`: above 1, ours is faster."""
+    spread = "" if found.interval is None else f" ± {found.value * found.interval:.3f}"
+    return f"{found.value:.3f}{spread} times as fast"
 
 
 def duration(time_s: float) -> str:
@@ -101,7 +100,7 @@ def name(workload: Workload) -> str:
 
 def knobs(schedule: Schedule) -> str:
     """The knobs as `space --why` takes them."""
-    return ",".join(f"{name}={value}" for name, value in schedule.knobs)
+    return ", ".join(f"{name}={value}" for name, value in schedule.knobs)
 
 
 def record_json(record: TuningRecord) -> dict[str, Any]:

@@ -105,9 +105,9 @@ def _facts(
         why = "no schedule passed: see `autotune db info`" if progress.done else "nothing measured"
         yield "best", f"none, {why}"
     else:
-        yield "best", live.best(result.context, result.best)
+        yield "best", live.best(result.context, result.best, against_libraries=not result.ratios)
         for library, ratio in result.ratios.items():
-            yield library, f"ours is {text.ratio(ratio)} as fast, interleaved in one run"
+            yield library, f"ours is {text.ratio(ratio)}, interleaved in one run"
         yield "schedule", f"{result.best.schedule.template}: {text.knobs(result.best.schedule)}"
     if result.ties:
         yield "ties", f"{len(result.ties)} more that the race could not tell from it"
@@ -136,7 +136,8 @@ def _outcome(result: TuningResult) -> str:
 def _counts(progress: Progress) -> str:
     counts = ", ".join(f"{count:,} {status}" for status, count in progress.counts.most_common())
     before = f"; {progress.resumed:,} of them from before" if progress.resumed else ""
-    return f"{progress.done:,} of {progress.trials:,}{f': {counts}' if counts else ''}{before}"
+    asked = f"of {progress.trials:,}" if progress.done <= progress.trials else "measured"
+    return f"{progress.done:,} {asked}{f': {counts}' if counts else ''}{before}"
 
 
 def _as_json(result: TuningResult, database: Path, notices: Sequence[str]) -> dict[str, Any]:
