@@ -305,7 +305,8 @@ def test_a_best_that_cannot_be_rendered_any_more_is_replaced(
 def test_an_error_ends_the_session_as_failed_and_is_the_one_told(
     database: TuningDatabase, runner: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add, stored = database.add, []
+    add = database.add
+    stored: list[TuningRecord] = []
 
     def full(record: TuningRecord, session: int | None = None) -> int:
         if len(stored) == 5:
@@ -342,7 +343,7 @@ def test_an_interrupted_sessions_best_is_the_databases_too(
 
 def test_no_finalists_no_race(database: TuningDatabase, runner: Watched) -> None:
     result = tune(database, runner, trials=6, finalists=0)
-    assert runner.raced == trials(database, Kind.FINAL) == []
+    assert not runner.raced and not trials(database, Kind.FINAL)
     assert result.best is not None and result.best.kind is Kind.SEARCH
 
 
