@@ -24,6 +24,7 @@ from search_spaces import registry
 from search_spaces.op import Op
 
 PAUSE_S = 0.13  # OpenBLAS's threads spin for about 0.1 s after a call and would disturb the next
+WARMUP_S = 0.05  # threads that were asleep may all wake on one core; the system then spreads them
 BURST_S = 0.02  # a round's sample is the median of runs that fill this time
 MAX_BURST = 9
 
@@ -78,10 +79,10 @@ def hold(device: str, contest: Contest) -> list[Standing]:
     """Run a contest in a child process and return the standings, kernels first.
 
     Every contender is checked against the reference first. Then, each round, in rotating order:
-    a pause (threads of a library spin after a call), one untimed run, and a sample, the median of
-    a burst of runs. Times are of the wall clock around a call that waits for its result, the same
-    for all. A contender that fails has an error; the others go on. Raises `DeviceError` where the
-    child is lost.
+    a pause (threads of a library spin after a call), untimed runs for a warm-up, and a sample, the
+    median of a burst of runs. Times are of the wall clock around a call that waits for its
+    result, the same for all. A contender that fails has an error; the others go on. Raises
+    `DeviceError` where the child is lost.
     """
     from autotune.device_names import open_backend
 
@@ -169,8 +170,10 @@ def _race(contenders: Sequence[_Contender], rounds: int) -> None:
 
 
 def _sample_s(run: Callable[[], object]) -> float:
-    first_s = _timed_s(run)
-    burst = max(1, min(MAX_BURST, math.ceil(BURST_S / max(first_s, 1e-6))))
+    started_s, run_s = time.perf_counter(), _timed_s(run)
+    while time.perf_counter() - started_s < WARMUP_S:
+        run_s = _timed_s(run)
+    burst = max(1, min(MAX_BURST, math.ceil(BURST_S / max(run_s, 1e-6))))
     return statistics.median(_timed_s(run) for _ in range(burst))
 
 

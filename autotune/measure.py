@@ -7,7 +7,7 @@ with it. `autotune.local_runner` calls them in a child process.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from typing import Protocol
@@ -123,9 +123,9 @@ def race(
             if wrong is not None:
                 results[current] = wrong
                 contestants.pop(current).close(wrong)
-        for turn in range(plan.warmup_runs + rounds):
+        for turn, timed in _turns(plan, rounds):
             for current in _rotated(list(contestants), turn):
-                contestants[current].race_run(timed=turn >= plan.warmup_runs)
+                contestants[current].race_run(timed)
         finished = {}
         for current, contestant in contestants.items():
             finished[current] = contestant.result()
@@ -173,8 +173,10 @@ class _Contestant:
         return self._wrong(verdict.error) if verdict.error else None
 
     def warm_up(self) -> None:
-        for _ in range(self._plan.warmup_runs):
+        started_s, runs = time.perf_counter(), 0
+        while runs < self._plan.warmup_runs or _since(started_s) < self._plan.warmup_s:
             self._launch_s.append(self._run())
+            runs += 1
 
     def timed_run(self) -> None:
         time_s = self._run()
@@ -262,6 +264,10 @@ class _Pulse:
             self(Phase.LAUNCHING)
 
 
+def _since(started_s: float) -> float:
+    return time.perf_counter() - started_s
+
+
 def _repeat(contestant: _Contestant, plan: TimingPlan) -> None:
     """Timed runs until the interval is narrow, the candidate is dropped, or a bound is reached.
 
@@ -283,6 +289,16 @@ def _repeat(contestant: _Contestant, plan: TimingPlan) -> None:
 def _is_narrow(times_s: Sequence[float], interval: float) -> bool:
     reached = relative_interval(times_s)
     return reached is not None and reached <= interval
+
+
+def _turns(plan: TimingPlan, rounds: int) -> Iterator[tuple[int, bool]]:
+    """Rounds of a race, numbered, and whether they count: the warm-up's do not."""
+    started_s, turn = time.perf_counter(), 0
+    while turn < plan.warmup_runs or _since(started_s) < plan.warmup_s:
+        yield turn, False
+        turn += 1
+    for later in range(turn, turn + rounds):
+        yield later, True
 
 
 def _rotated(indices: list[int], turn: int) -> list[int]:

@@ -12,16 +12,19 @@ class TimingPlan:
     """The measurement protocol of one trial, exactly.
 
     One launch with poisoned outputs is checked against the reference and is never timed. Then
-    `warmup_runs` are discarded; then runs are timed, each after a cache flush of `flush_bytes`
-    (0: warm caches), until `min_runs` are done and the 95 % confidence interval of the median
-    is within ± `interval` of it, or `max_runs` or `budget_s` seconds are used up. After
-    `drop_runs` timed runs a candidate whose fastest run is slower than `drop_above_s` is dropped:
-    it keeps its times and is marked `dropped`.
+    runs are discarded until there were `warmup_runs` and `warmup_s` seconds of them: clocks rise
+    first, and on a CPU the threads that a launch wakes may all start on one core, where they run
+    at a fraction of their speed until the system spreads them. Then runs are timed, each after a
+    cache flush of `flush_bytes` (0: warm caches), until `min_runs` are done and the 95 %
+    confidence interval of the median is within ± `interval` of it, or `max_runs` or `budget_s`
+    seconds are used up. After `drop_runs` timed runs a candidate whose fastest run is slower than
+    `drop_above_s` is dropped: it keeps its times and is marked `dropped`.
 
     A compiler gets `compile_timeout_s`, a launch `launch_timeout_s`, before it is killed.
     """
 
     warmup_runs: int = 1
+    warmup_s: float = 0.05
     min_runs: int = 5
     max_runs: int = 60
     interval: float = 0.01
@@ -38,4 +41,8 @@ class TimingPlan:
     @property
     def circumstances(self) -> dict[str, Value]:
         """The part of the plan that a time depends on; kept in the environment of a record."""
-        return {"flush_bytes": self.flush_bytes, "warmup_runs": self.warmup_runs}
+        return {
+            "flush_bytes": self.flush_bytes,
+            "warmup_runs": self.warmup_runs,
+            "warmup_s": self.warmup_s,
+        }

@@ -39,7 +39,7 @@ class RunnerConformance:
     """`kinds`: the failures that the runner's device can be brought to."""
 
     kinds: tuple[Kind, ...] = tuple(STATUSES)
-    plan = TimingPlan(launch_timeout_s=1.0, budget_s=0.05, max_runs=8)
+    plan = TimingPlan(warmup_s=0.0, launch_timeout_s=1.0, budget_s=0.05, max_runs=8)
 
     @pytest.fixture
     def runner(self) -> Iterator[Runner]:

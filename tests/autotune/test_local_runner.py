@@ -48,7 +48,9 @@ class TestOnSimulated(RunnerConformance):
         return addition.job("c[i] = a[i] + b[i];" + request, number)
 
 
-PLAN = TimingPlan(compile_timeout_s=1.0, launch_timeout_s=1.0, budget_s=0.05, max_runs=8)
+PLAN = TimingPlan(
+    warmup_s=0.0, compile_timeout_s=1.0, launch_timeout_s=1.0, budget_s=0.05, max_runs=8
+)
 
 
 class Diary(SimulatedBackend):

@@ -19,7 +19,7 @@ from autotune.timing import TimingPlan
 from records.errors import DeviceError
 from records.measurement import Measurement, Status
 
-PLAN = TimingPlan(budget_s=60.0)
+PLAN = TimingPlan(budget_s=60.0, warmup_s=0.0)
 
 
 class Recorder(SimulatedBackend):
@@ -244,3 +244,9 @@ def test_errors_on_closing_do_not_take_the_result_away() -> None:
             return Closing(self, 0, SimulatedBackend.prepare(self, source, binary, inputs))
 
     assert one(Backend()).is_ok
+
+
+def test_warm_up_lasts_for_a_time_too() -> None:
+    backend = Recorder()
+    one(backend, plan=replace(PLAN, warmup_s=0.02, min_runs=6, max_runs=6))
+    assert backend.told().count("launch") > 2 + 1 + 6

@@ -26,7 +26,9 @@ from search_spaces.dialect import Dialect
 from search_spaces.kernel import KernelSource, KernelStats
 from search_spaces.space import Knob, SearchSpace, choice, power_of_two
 
-PLAN = TimingPlan(launch_timeout_s=1.0, compile_timeout_s=1.0, budget_s=0.05, max_runs=6)
+PLAN = TimingPlan(
+    warmup_s=0.0, launch_timeout_s=1.0, compile_timeout_s=1.0, budget_s=0.05, max_runs=6
+)
 WORKLOAD = addition.ADDITION.workload(n=256)
 
 
