@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from records.canonical import canonical_json, digest
+from search_spaces import dtypes
+from search_spaces.tensor_map import TensorMap
 
 
 @dataclass(frozen=True)
@@ -14,13 +18,27 @@ class Array:
     """A tensor or scalar that a computation takes or gives.
 
     `shape` counts elements, row-major and contiguous; `()` is a scalar passed by value.
-    `role`: `"input"`, `"output"`, `"scalar"`.
+    `dtype` is a name of `search_spaces.dtypes`. `role`: `"input"`, `"output"`, `"scalar"`.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     role: Literal["input", "output", "scalar"]
+
+    @property
+    def storage(self) -> np.dtype[Any]:
+        """numpy's type of an array that holds it."""
+        return dtypes.storage(self.dtype)
+
+    @property
+    def storage_shape(self) -> tuple[int, ...]:
+        """The shape of that array: `shape`, but where several elements share a byte."""
+        return dtypes.storage_shape(self.dtype, self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        return dtypes.size_bytes(self.dtype, self.shape)
 
 
 @dataclass(frozen=True)
@@ -36,8 +54,8 @@ class Launch:
     """One kernel launch. Launches of a source run in order, each after the one before.
 
     `groups` × `group_size` work-items (blocks × threads in CUDA). `arguments` name arrays of the
-    workload or scratch of the source, in the kernel's own order. `shared_bytes`: dynamic shared
-    memory (CUDA); statically declared local memory is not counted here.
+    workload, scratch or tensor maps of the source, in the kernel's own order. `shared_bytes`:
+    dynamic shared memory (CUDA); statically declared local memory is not counted here.
     """
 
     kernel: str
@@ -52,6 +70,7 @@ class KernelSource:
     """A rendered schedule: text that compiles by itself, and its launches.
 
     `arrays` are the workload's, in the order of the op. `options` are compiler flags.
+    `tensor_maps` describe arrays or scratch to the TMA (CUDA), by names of their own.
     """
 
     dialect: str
@@ -60,6 +79,7 @@ class KernelSource:
     arrays: tuple[Array, ...]
     scratch: tuple[Scratch, ...] = ()
     options: tuple[str, ...] = ()
+    tensor_maps: tuple[TensorMap, ...] = ()
 
     @cached_property
     def digest(self) -> str:

@@ -15,6 +15,7 @@ from search_spaces.matmul.cpu_space import constraints, knobs
 from search_spaces.matmul.cpu_stats import statistics
 from search_spaces.matmul.epilogue import epilogue_code
 from search_spaces.matmul.op import MATMUL
+from search_spaces.matmul.plain import plain_reason
 from search_spaces.matmul.workload import EPILOGUE_DTYPES
 from search_spaces.space import SearchSpace
 
@@ -30,6 +31,8 @@ class Cpu:
     dialects = ("opencl",)
 
     def rejects(self, workload: Workload, target: Target) -> str:
+        if reason := plain_reason(workload):
+            return reason
         problem = Problem.of(workload)
         if target.backend not in ("opencl", "sim") or not target.is_cpu:
             return "made for CPUs, whose vectors a single work-item uses"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,40 @@ import numpy.typing as npt
 from records.errors import InvalidInputError
 from records.workload import Workload
 from search_spaces.kernel import Array
-from search_spaces.matmul.reference import output_shape, reference, tolerance
-from search_spaces.matmul.steps import STEPS
-from search_spaces.matmul.workload import EPILOGUE_DTYPES, matmul
+from search_spaces.matmul.inputs import random_inputs
+from search_spaces.matmul.parameters import Parameters, stored
+from search_spaces.matmul.reference import reference
+from search_spaces.matmul.steps import STEPS, Step
+from search_spaces.matmul.tolerance import tolerance
+from search_spaces.matmul.workload import matmul
 from search_spaces.op import Arrays
+
+
+def _scales(given: Parameters) -> Iterator[Array]:
+    """Of a quantised B; or of the sums of float8 and int8."""
+    if given.quantised:
+        yield Array("b_scale", given.b_scale_shape, given.dtype, "input")
+        if given.zero_point:
+            yield Array("b_zero", given.b_scale_shape, given.dtype, "input")
+    elif given.scale == "tensor":
+        yield Array("a_scale", (), given.epilogue_dtype, "scalar")
+        yield Array("b_scale", (), given.epilogue_dtype, "scalar")
+    elif given.scale == "row_column":
+        yield Array("a_scale", (*given.batch_shape, given.m), given.epilogue_dtype, "input")
+        yield Array("b_scale", (*given.products_shape, given.n), given.epilogue_dtype, "input")
+
+
+def _operands(given: Parameters, step: Step) -> Iterator[Array]:
+    lengths = {"row_scale": given.m, "column_scale": given.n}
+    dtype = stored(given.operand_dtype)
+    for name in step.scalars:
+        yield Array(name, (), given.epilogue_dtype, "scalar")
+    for name in step.matrices:
+        yield Array(name, given.c_shape, dtype, "input")
+    for name in step.vectors:
+        yield Array(name, (given.n,), dtype, "input")
+    for name in step.scales:
+        yield Array(name, (lengths[name],), given.epilogue_dtype, "input")
 
 
 class Matmul:
@@ -34,36 +64,28 @@ class Matmul:
         return matmul(**params)
 
     def arrays(self, workload: Workload) -> tuple[Array, ...]:
-        """a, b, what each step of the epilogue needs in order, c."""
-        m, n, k, dtype = (workload[name] for name in ("m", "n", "k", "dtype"))
-        batched = output_shape(workload)[:-2]
-        a_letter, b_letter = workload["layout"]
-        a_shape, b_shape = (
-            ((k, m) if a_letter == "t" else (m, k)),
-            ((n, k) if b_letter == "t" else (k, n)),
+        """a, b, what scales them, what each step of the epilogue needs in order, c."""
+        given = Parameters.of(workload)
+        return (
+            Array("a", given.a_shape, stored(given.dtype), "input"),
+            Array("b", given.b_shape, stored(given.b_dtype), "input"),
+            *_scales(given),
+            *(array for name in given.epilogue for array in _operands(given, STEPS[name])),
+            Array("c", given.c_shape, stored(given.out_dtype), "output"),
         )
-        arrays = [
-            Array("a", batched + a_shape, dtype, "input"),
-            Array("b", batched + b_shape, dtype, "input"),
-        ]
-        for step in (STEPS[name] for name in workload["epilogue"]):
-            arrays += [Array(name, (), EPILOGUE_DTYPES[dtype], "scalar") for name in step.scalars]
-            arrays += [Array(name, batched + (m, n), dtype, "input") for name in step.matrices]
-            arrays += [Array(name, (n,), dtype, "input") for name in step.vectors]
-        return (*arrays, Array("c", batched + (m, n), dtype, "output"))
 
     def inputs(self, workload: Workload, seed: int) -> Arrays:
-        """Normal variates; A and B are scaled so that sums have variance 1 for every k.
+        """Normal variates, never zero; A and B are such that sums have variance 1 for every k.
 
         Sums thus reach the curved part of every activation, and float16 does not overflow.
-        Scalars lie between 0.5 and 1.5.
+        float8 with scales has a spread of 16, which uses the format, and scales that make up for
+        it. tf32 has no more than its 10 bits, so that rounding and cutting off multiply alike.
+        int8, and the integers of a quantised B, take every value of the type, 0 too, unless sums
+        would exceed a float16 output. Scalars lie between 0.5 and 1.5; so do scales, times what
+        gives the sums their variance.
         """
-        spread = {"a": workload["k"] ** -0.25, "b": workload["k"] ** -0.25}
         given = [array for array in self.arrays(workload) if array.role != "output"]
-        return {
-            array.name: _random(array, spread.get(array.name, 1.0), [seed, index])
-            for index, array in enumerate(given)
-        }
+        return random_inputs(Parameters.of(workload), given, seed)
 
     def reference(self, workload: Workload, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         return {"c": reference(workload, inputs)}
@@ -77,27 +99,23 @@ class Matmul:
         return {"c": tolerance(workload, inputs, reference["c"])}
 
     def flops(self, workload: Workload) -> float:
-        """2 m n k for each element of the batch; the epilogue is not counted, as is customary."""
+        """2 m n k for each element of the batch; the epilogue is not counted, as is customary.
+
+        For groups m is the sum of their rows.
+        """
         return 2.0 * float(math.prod(workload[name] for name in ("batch", "m", "n", "k")))
 
     def bytes(self, workload: Workload) -> int:
-        """Every array once."""
-        return sum(
-            math.prod(array.shape) * np.dtype(array.dtype).itemsize
-            for array in self.arrays(workload)
-        )
+        """Every array once; no matrix B of a group without rows."""
+        given = Parameters.of(workload)
+        return sum(_traffic_bytes(given, array) for array in self.arrays(workload))
 
 
-def _random(array: Array, spread: float, seed: list[int]) -> npt.NDArray[Any]:
-    generator = np.random.default_rng(seed)
-    if array.role == "scalar":
-        return np.asarray(generator.uniform(0.5, 1.5), dtype=array.dtype)
-    drawn = np.float64 if array.dtype == "float64" else np.float32
-    values = generator.standard_normal(array.shape, dtype=drawn)
-    values *= drawn(spread)
-    stored = values.astype(array.dtype, copy=False)
-    stored[stored == 0] = spread  # a zero would hide a wrong factor
-    return stored
+def _traffic_bytes(given: Parameters, array: Array) -> int:
+    per_group = given.groups and array.name in ("b", "b_scale", "b_zero") and array.shape
+    if not per_group:
+        return array.size_bytes
+    return array.size_bytes // given.products * (given.products - given.groups.count(0))
 
 
 MATMUL = Matmul()

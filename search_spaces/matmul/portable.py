@@ -12,6 +12,7 @@ from search_spaces.dialect import Dialect
 from search_spaces.kernel import KernelSource, KernelStats, Launch, Scratch
 from search_spaces.matmul.epilogue import EpilogueCode, epilogue_code
 from search_spaces.matmul.op import MATMUL
+from search_spaces.matmul.plain import plain_reason
 from search_spaces.matmul.portable_resources import Problem, ceil_divide, threads
 from search_spaces.matmul.portable_space import GROUPS_AXIS, constraints, knobs
 from search_spaces.matmul.portable_stats import Grid, statistics
@@ -34,6 +35,8 @@ class Portable:
     dialects = ("opencl", "cuda")
 
     def rejects(self, workload: Workload, target: Target) -> str:
+        if reason := plain_reason(workload):
+            return reason
         problem = Problem.of(workload)
         known = target.limit("dtypes", ("float32",))
         for dtype in (workload["accumulate"], EPILOGUE_DTYPES[workload["dtype"]]):

@@ -18,11 +18,12 @@ Operands = Mapping[str, npt.NDArray[Any]]
 class Step:
     """One step of an epilogue.
 
-    `scalars`, `matrices` (m × n) and `vectors` (n) name its operands; a step that has any may
-    stand `once`. `apply(x, operands)` gives its value in float64. For |x| known to be at most
-    `size`, a step moves an error in x by at most the factor `slope(operands)` and leaves a value
-    of at most `slope · size + addend(operands)`; its own rounding is at most
-    `ulps · u · (that bound)`, u being the unit roundoff of the arithmetic.
+    `scalars`, `matrices` (m × n), `vectors` (n) and `scales` (m or n, in the precision of the
+    arithmetic) name its operands; a step that has any may stand `once`. `apply(x, operands)`
+    gives its value in float64. For |x| known to be at most `size`, a step moves an error in x by
+    at most the factor `slope(operands)` and leaves a value of at most
+    `slope · size + addend(operands)`; its own rounding is at most `ulps · u · (that bound)`, u
+    being the unit roundoff of the arithmetic. All broadcast to m × n.
     """
 
     apply: Callable[[Values, Operands], Values]
@@ -30,12 +31,13 @@ class Step:
     scalars: tuple[str, ...] = ()
     matrices: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
-    slope: Callable[[Operands], float] = lambda operands: 1.0
+    scales: tuple[str, ...] = ()
+    slope: Callable[[Operands], Any] = lambda operands: 1.0
     addend: Callable[[Operands], Any] = lambda operands: 0.0
 
     @property
     def once(self) -> bool:
-        return bool(self.scalars or self.matrices or self.vectors)
+        return bool(self.scalars or self.matrices or self.vectors or self.scales)
 
 
 _ERF_STEP = 1 / 256
@@ -103,6 +105,18 @@ STEPS: Mapping[str, Step] = {
         ulps=1.0,
         matrices=("residual",),
         addend=lambda given: np.abs(given["residual"]).astype(np.float64),
+    ),
+    "row_scale": Step(
+        lambda x, given: x * given["row_scale"].astype(np.float64)[:, None],
+        ulps=1.0,
+        scales=("row_scale",),
+        slope=lambda given: np.abs(given["row_scale"].astype(np.float64))[:, None],
+    ),
+    "column_scale": Step(
+        lambda x, given: x * given["column_scale"].astype(np.float64),
+        ulps=1.0,
+        scales=("column_scale",),
+        slope=lambda given: np.abs(given["column_scale"].astype(np.float64)),
     ),
     "relu": Step(lambda x, given: np.maximum(x, 0.0), ulps=0.0),
     "gelu": Step(_gelu, ulps=40.0, slope=lambda given: 1.13),

@@ -78,7 +78,7 @@ def test_reference_of_panels_is_the_whole(monkeypatch: pytest.MonkeyPatch) -> No
     workload = matmul(m=37, n=29, k=11, layout="tn")
     inputs = MATMUL.inputs(workload, seed=0)
     whole = MATMUL.reference(workload, inputs)["c"]
-    monkeypatch.setattr("search_spaces.matmul.reference._PANEL_ELEMENTS", 50)
+    monkeypatch.setattr("search_spaces.matmul.operands._PANEL_ELEMENTS", 50)
     np.testing.assert_allclose(MATMUL.reference(workload, inputs)["c"], whole, rtol=1e-13)
 
 

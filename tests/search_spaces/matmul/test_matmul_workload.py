@@ -64,7 +64,7 @@ def test_sizes_that_no_device_holds() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"dtype": "bfloat17"}, "dtype must be float16 or float32 or float64, got 'bfloat17'"),
+        ({"dtype": "bfloat17"}, "dtype must be float16 or bfloat16 or .* or int8, got 'bfloat17'"),
         ({"accumulate": "float16"}, "accumulate for float32 must be float32, got 'float16'"),
         ({"dtype": "float64", "accumulate": "float32"}, "accumulate for float64 must be float64"),
         ({"layout": "nx"}, "layout must be nn or nt or tn or tt"),
