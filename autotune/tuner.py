@@ -110,11 +110,21 @@ class Tuner:
         )
 
     def _resume(self) -> None:
-        """Take over what was measured before under the same circumstances."""
-        earlier = self.database.measured(self.workload, self.runner.target, self._environment)
-        for schedule, measurement in earlier.items():
+        """Take over what was measured before under the same circumstances.
+
+        The strategy learns from search trials, which are comparable; the best is told by races.
+        """
+        target = self.runner.target
+        searched = self.database.measured(self.workload, target, self._environment)
+        raced = {
+            record.schedule: record.measurement
+            for record in self.database.records(self.workload, target, kinds={Kind.FINAL})
+            if record.measurement.environment == self._environment
+        }
+        for schedule, measurement in {**raced, **searched}.items():
             if schedule in self.space:
-                self._note(self._record(schedule, measurement, Kind.SEARCH))
+                believed = raced.get(schedule, measurement)
+                self._note(self._record(schedule, believed, Kind.SEARCH))
                 self.proposer.tell(schedule, measurement)
         self._resumed = len(self._known)
         self.proposer.refit()

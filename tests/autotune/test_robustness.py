@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -127,10 +126,10 @@ class Locking(SilentObserver):
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    defaults: Mapping[str, Any] = TuningDatabase.__init__.__kwdefaults__
-    monkeypatch.setitem(defaults, "busy_timeout_s", 0.2)  # type: ignore[arg-type]
-    yield
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults = TuningDatabase.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "busy_timeout_s", 0.2)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -154,7 +153,7 @@ def test_a_database_locked_for_a_while_is_waited_for(tmp_path: Path) -> None:
         other.execute("BEGIN EXCLUSIVE")
         tuner = start(database, "--trials", "4")
         with pytest.raises(subprocess.TimeoutExpired):
-            tuner.wait(4.0)
+            tuner.wait(3.0)
         other.execute("COMMIT")
         assert ended(tuner)[0] == 0
     assert len(schedules(database)) == 4

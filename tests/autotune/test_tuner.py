@@ -204,6 +204,19 @@ def test_a_changed_environment_measures_again_and_races_the_earlier_best(
     assert dict(result.best.measurement.environment)["driver"] == "simulated 2"
 
 
+def test_what_was_only_raced_under_new_circumstances_is_not_measured_there_again(
+    database: TuningDatabase, runner: Watched
+) -> None:
+    tune(database, runner, trials=SPACE_SIZE)
+    updated = Watched(Updated())
+    tune(database, updated, trials=2)
+    raced = {schedule for schedules in updated.raced for schedule in schedules}
+    assert raced - set(updated.measured)
+    result = tune(database, updated, trials=1000)
+    assert len(updated.measured) == len(set(updated.measured))
+    assert len(raced | set(updated.measured)) == result.progress.done == SPACE_SIZE
+
+
 def test_an_earlier_best_does_not_drop_what_is_slower_under_new_circumstances(
     database: TuningDatabase, runner: Watched
 ) -> None:

@@ -45,11 +45,12 @@ class Adder:
         name: str = "adder",
         version: int = 1,
         largest: int = 64,
+        unrolls: Sequence[int] = (1, 2, 4),
     ) -> None:
         self.name, self.version = name, version
         self._knobs: list[Knob] = [
             power_of_two("tile", 1, largest),
-            choice("unroll", (1, 2, 4)),
+            choice("unroll", unrolls),
             choice("failure", failures),
         ]
 
