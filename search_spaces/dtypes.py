@@ -167,8 +167,7 @@ def encode(name: str, values: npt.ArrayLike) -> Stored:
 
 def _decode_bfloat16(stored: Stored) -> Stored:
     with np.errstate(invalid="ignore"):  # signalling NaN
-        values: Stored = (stored.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    return values
+        return np.asarray((stored.astype(np.uint32) << 16).view(np.float32).astype(np.float64))
 
 
 def _float8_table(exponent_bits: int, mantissa_bits: int, infinities: bool) -> Stored:
