@@ -49,7 +49,7 @@ class PairInfo:
 class FailureInfo:
     """Trials that failed alike: the same status, the same first line but for its numbers.
 
-    `reason` is that line of one of them.
+    `reason` is that line of the first of them.
     """
 
     status: str
@@ -120,7 +120,8 @@ def _failures(connection: Connection) -> tuple[FailureInfo, ...]:
     counts: Counter[tuple[str, str]] = Counter()
     examples: dict[tuple[str, str], str] = {}
     for status, error, trials in connection.rows(
-        "SELECT status, error, count(*) FROM trials WHERE status <> 'ok' GROUP BY 1, 2"
+        "SELECT status, error, count(*) FROM trials WHERE status <> 'ok' "
+        "GROUP BY 1, 2 ORDER BY min(id)"
     ):
         reason = next(iter(error.strip().splitlines()), "")
         alike = (status, _NUMBER.sub("#", reason))

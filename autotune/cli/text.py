@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from records.canonical import Value
 from records.errors import InvalidInputError
 from records.record import TuningRecord
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
-from search_spaces.matmul.workload import ACCUMULATORS
 
 if TYPE_CHECKING:
     from autotune.contest import Ratio
@@ -81,21 +81,31 @@ def device(target: Target) -> str:
 
 
 def name(workload: Workload) -> str:
-    """`matmul 1024×1024×1024 float32`; everything that is not a default is said."""
+    """`matmul 1024×1024×1024 float32 +bias`; every parameter that is not its default is said."""
     values = workload.values
-    if workload.op != "matmul" or not {"m", "n", "k", "dtype"} <= values.keys():
+    main = ("m", "n", "k", "dtype")
+    try:
+        usual = registry.op(workload.op).workload(**{each: values[each] for each in main}).values
+    except (InvalidInputError, KeyError, TypeError):  # another op, or a form not known here
         return str(workload)
-    parts = ["matmul", "×".join(str(values[extent]) for extent in "mnk"), str(values["dtype"])]
-    if values.get("batch", 1) != 1:
-        parts.append(f"batch {values['batch']}")
-    if values.get("layout", "nn") != "nn":
-        parts.append(str(values["layout"]))
-    _, *others = ACCUMULATORS.get(str(values["dtype"]), ("", ""))
-    if values.get("accumulate") in others:
-        parts.append(f"accumulate {values['accumulate']}")
-    if values.get("epilogue"):
-        parts.append("+" + "+".join(workload["epilogue"]))
-    return " ".join(parts)
+    sizes = "×".join(str(values[each]) for each in main[:-1])
+    others = (
+        _parameter(each, value)
+        for each, value in values.items()
+        if each not in main and usual.get(each) != value
+    )
+    return " ".join([workload.op, sizes, str(values["dtype"]), *others])
+
+
+def _parameter(name: str, value: Value) -> str:
+    if name == "layout":
+        return str(value)
+    if name == "epilogue" and isinstance(value, tuple):
+        return f"+{'+'.join(map(str, value))}"
+    if value is True:
+        return name
+    listed = ",".join(map(str, value)) if isinstance(value, tuple) else value
+    return f"{name} {listed}"
 
 
 def knobs(schedule: Schedule) -> str:
