@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from records.errors import InvalidInputError
+from search_spaces import dtypes
 from search_spaces.kernel import Array
 
 _DLPACK_CPU = 1  # kDLCPU of dlpack.h
@@ -21,18 +22,20 @@ class Call:
     """Arguments for a `Launcher`.
 
     `out` are the arrays to write into; `late` are host arrays of the caller's that cannot be
-    written directly (not contiguous, or overlapping an input) and are filled afterwards.
+    written directly (not contiguous, or overlapping an input) and are filled afterwards. `own`
+    are the caller's arrays as they came, of which those two may be views of another dtype.
     """
 
     arrays: Mapping[str, Any]
     out: Mapping[str, Any]
     late: Mapping[str, npt.NDArray[Any]]
+    own: Mapping[str, Any]
 
     def delivered(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """The results, with the caller's own arrays in their places."""
         for name, array in self.late.items():
             np.copyto(array, results[name])
-        return {**results, **self.out, **self.late}
+        return {**results, **self.own}
 
 
 def by_name(
@@ -88,9 +91,10 @@ def checked(
             _check_fit(output, wanted[output.name])
     inputs = [arrays[each.name] for each in parameters if each.role == "input"]
     _check_one_side([*inputs, *wanted.values()])
-    late = {name: each for name, each in wanted.items() if not _is_direct(name, each, inputs)}
-    direct = {name: each for name, each in wanted.items() if name not in late}
-    return Call(arrays, direct, late)
+    views = {each.name: _view(each, wanted[each.name]) for each in outputs if each.name in wanted}
+    late = {name: each for name, each in views.items() if not _is_direct(name, each, inputs)}
+    direct = {name: each for name, each in views.items() if name not in late}
+    return Call(arrays, direct, late, wanted)
 
 
 def _scalar(parameter: Array, value: Any) -> Any:
@@ -101,7 +105,7 @@ def _scalar(parameter: Array, value: Any) -> Any:
         raise InvalidInputError(
             f"{parameter.name} is a scalar: need a number, got {type(value).__name__}"
         )
-    dtype = np.dtype(parameter.dtype)
+    dtype = parameter.storage
     if np.issubdtype(dtype, np.integer) and int(value) != value:
         raise InvalidInputError(f"{parameter.name}: need a whole number, got {value}")
     try:
@@ -125,7 +129,13 @@ def _array(parameter: Array, value: Any) -> Any:
                 f"{type(value).__name__}: {error}"
             ) from None
     _check_fit(parameter, value)
-    return np.require(value, requirements=("C", "A")) if _is_host(value) else value
+    stored = _view(parameter, value)
+    return np.require(stored, requirements=("C", "A")) if _is_host(stored) else stored
+
+
+def _view(array: Array, value: Any) -> Any:
+    """A host array with numpy's own type for that dtype, where ml_dtypes' came."""
+    return dtypes.as_storage(array.dtype, value) if _is_host(value) else value
 
 
 def _check_fit(array: Array, value: Any) -> None:
@@ -138,8 +148,9 @@ def _check_fit(array: Array, value: Any) -> None:
     if not (hasattr(value, "shape") and hasattr(value, "dtype")):
         return
     shape, dtype = tuple(value.shape), _dtype_name(value)
-    if shape != array.shape or dtype != array.dtype:
-        hint = "" if shape != array.shape else f"; convert it to {array.dtype}"
+    expected = array.storage_shape
+    if shape != expected or not dtypes.accepts(array.dtype, dtype):
+        hint = "" if shape != expected else f"; convert it to {_type_text(array)}"
         got = f"{dtype} {_shape_text(shape)}"
         raise InvalidInputError(f"{array.name}: need {_described(array)}, got {got}{hint}")
 
@@ -179,7 +190,13 @@ def _dtype_name(value: Any) -> str:
 
 
 def _described(array: Array) -> str:
-    return f"{array.dtype} {_shape_text(array.shape)}"
+    return f"{_type_text(array)} {_shape_text(array.storage_shape)}"
+
+
+def _type_text(array: Array) -> str:
+    """The dtype, and what numpy arrays of it are where that differs."""
+    stored = array.storage.name
+    return array.dtype if stored == array.dtype else f"{array.dtype} (as {stored})"
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:

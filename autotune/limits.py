@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from records.target import Target
-from search_spaces.kernel import Array, KernelSource, Launch
+from search_spaces.kernel import KernelSource, Launch
 
 
 def breaks_limits(source: KernelSource, target: Target) -> str:
@@ -36,9 +34,5 @@ def _launch_breaks(launch: Launch, target: Target) -> str:
 
 
 def _buffers(source: KernelSource) -> list[tuple[str, int]]:
-    arrays = [(array.name, _size_bytes(array)) for array in source.arrays]
+    arrays = [(array.name, array.size_bytes) for array in source.arrays]
     return arrays + [(scratch.name, scratch.bytes) for scratch in source.scratch]
-
-
-def _size_bytes(array: Array) -> int:
-    return math.prod(array.shape) * np.dtype(array.dtype).itemsize

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from records.workload import Workload
-from search_spaces import registry
+from search_spaces import dtypes, registry
 from search_spaces.op import Arrays
 
 _KEPT = 2  # references are large: a session works on one workload, a change of it needs two
@@ -23,12 +23,13 @@ class Problem:
     """Random inputs of a workload and what a right answer is. Not to be written to.
 
     `reference` and `tolerance` are float64, by name of the output; a tolerance broadcasts to its
-    reference's shape.
+    reference's shape. `dtypes` are those of outputs that are stored as bits, as bfloat16 is.
     """
 
     inputs: Arrays
     reference: Arrays
     tolerance: Mapping[str, npt.NDArray[np.float64]]
+    dtypes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,16 @@ def _new_problem(workload: Workload, seed: int) -> Problem:
     op = registry.op(workload.op)
     inputs = op.inputs(workload, seed)
     reference = op.reference(workload, inputs)
-    return Problem(inputs, reference, op.tolerance(workload, inputs, reference))
+    outputs = {each.name: each.dtype for each in op.arrays(workload) if each.role == "output"}
+    return Problem(inputs, reference, op.tolerance(workload, inputs, reference), outputs)
 
 
 def check(problem: Problem, outputs: Mapping[str, npt.NDArray[Any]]) -> Verdict:
     """Compare every element of every output. NaN is wrong, and so is a missing output."""
     verdicts = [
-        _check_output(name, outputs.get(name), expected, problem.tolerance[name])
+        _check_output(
+            name, outputs.get(name), expected, problem.tolerance[name], problem.dtypes.get(name)
+        )
         for name, expected in problem.reference.items()
     ]
     errors = [verdict.error for verdict in verdicts if verdict.error]
@@ -88,12 +92,13 @@ def _check_output(
     actual: npt.NDArray[Any] | None,
     expected: npt.NDArray[Any],
     allowed: npt.NDArray[np.float64],
+    dtype: str | None,
 ) -> Verdict:
     if actual is None or actual.shape != expected.shape:
         shape = None if actual is None else actual.shape
         return Verdict(f"{name}: has shape {shape}, expected {expected.shape}", float("inf"))
     shape = expected.shape or (1,)
-    worst = _Worst(name, actual.reshape(shape), expected.reshape(shape), allowed)
+    worst = _Worst(name, actual.reshape(shape), expected.reshape(shape), allowed, dtype)
     return worst.verdict()
 
 
@@ -106,8 +111,10 @@ class _Worst:
         actual: npt.NDArray[Any],
         expected: npt.NDArray[Any],
         allowed: npt.NDArray[np.float64],
+        dtype: str | None,
     ) -> None:
         self._name, self._actual, self._expected = name, actual, expected
+        self._dtype = dtype
         self._allowed = np.broadcast_to(np.asarray(allowed, np.float64), expected.shape)
         self._wrong = 0
         self._ratio = 0.0
@@ -118,7 +125,7 @@ class _Worst:
 
     def _add(self, rows: slice) -> None:
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            ratio = self._actual[rows].astype(np.float64)
+            ratio = self._values(rows)
             ratio -= self._expected[rows]
             np.abs(ratio, out=ratio)
             ratio /= self._allowed[rows]
@@ -129,7 +136,7 @@ class _Worst:
             self._add_in_full(rows, ratio)
 
     def _add_in_full(self, rows: slice, ratio: npt.NDArray[np.float64]) -> None:
-        ratio[self._actual[rows] == self._expected[rows]] = 0.0  # 0 / 0, and equal infinities
+        ratio[self._values(rows) == self._expected[rows]] = 0.0  # 0 / 0, and equal infinities
         ratio[np.isnan(ratio)] = np.inf
         worst = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
         if ratio[worst] > self._ratio:
@@ -139,6 +146,13 @@ class _Worst:
             first = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
             self._first = _shifted(first, rows.start)
         self._wrong += int(np.count_nonzero(wrong))
+
+    def _values(self, rows: slice) -> npt.NDArray[np.float64]:
+        """A copy of the actual elements, as numbers."""
+        actual = self._actual[rows]
+        if self._dtype is not None:
+            actual = dtypes.decode(self._dtype, actual)
+        return actual.astype(np.float64)
 
     def verdict(self) -> Verdict:
         if self._first is None:
@@ -150,7 +164,8 @@ class _Worst:
         return Verdict(text, self._ratio)
 
     def _element(self, at: tuple[int, ...]) -> str:
-        actual, expected = float(self._actual[at]), float(self._expected[at])
+        row = self._values(slice(at[0], at[0] + 1))
+        actual, expected = float(row[(0, *at[1:])]), float(self._expected[at])
         place = "[" + ", ".join(map(str, at)) + "]"
         return f"{place}: {actual:.9g}, expected {expected:.9g} ± {self._allowed[at]:.3g}"
 

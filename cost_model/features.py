@@ -21,11 +21,11 @@ from records.canonical import Items, Value
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
+from search_spaces.dtypes import DTYPES
 from search_spaces.kernel import KernelStats
 
 Column: TypeAlias = npt.NDArray[np.float64]
 
-_ELEMENT_BYTES = {"float64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 _STATS = tuple(field.name for field in fields(KernelStats) if field.name != "extra")
 
 
@@ -101,7 +101,8 @@ def _memory_features(
 ) -> dict[str, Column]:
     """What fits where, and how much of a hardware vector is used."""
     kept = raw["working_set_bytes"]
-    element_bytes = _ELEMENT_BYTES.get(str(workload.values.get("dtype", "")), math.nan)
+    known = DTYPES.get(str(workload.values.get("dtype", "")))
+    element_bytes = known.bits / 8 if known else math.nan
     vector_bytes = raw["vector_lanes"] * element_bytes
     columns = {
         f"working_set_of_{level}": np.log2(kept / _limit(target, level))

@@ -183,7 +183,7 @@ def _float8_table(exponent_bits: int, mantissa_bits: int, infinities: bool) -> S
         size[special] = np.where(mantissa[special] == 0, np.inf, np.nan)
     else:
         size[(bits & 0x7F) == 0x7F] = np.nan
-    return np.where(bits & 0x80, -size, size)
+    return np.asarray(np.where(bits & 0x80, -size, size))
 
 
 _E4M3 = _float8_table(4, 3, infinities=False)

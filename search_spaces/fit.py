@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-
 from records.errors import InvalidInputError
 from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
-from search_spaces.kernel import Array
 
 
 def check_fits(workload: Workload, target: Target) -> None:
@@ -19,11 +14,10 @@ def check_fits(workload: Workload, target: Target) -> None:
     A limit that the target does not tell is not checked.
     """
     arrays = registry.op(workload.op).arrays(workload)
-    largest = max(arrays, key=_array_bytes)
-    _check(
-        f"array {largest.name!r} of {workload}", _array_bytes(largest), target, "max_buffer_bytes"
-    )
-    _check(f"the arrays of {workload}", sum(map(_array_bytes, arrays)), target, "memory_bytes")
+    largest = max(arrays, key=lambda array: array.size_bytes)
+    _check(f"array {largest.name!r} of {workload}", largest.size_bytes, target, "max_buffer_bytes")
+    total_bytes = sum(array.size_bytes for array in arrays)
+    _check(f"the arrays of {workload}", total_bytes, target, "memory_bytes")
 
 
 _MEANINGS = {
@@ -40,10 +34,6 @@ def _check(what: str, needed_bytes: int, target: Target, limit: str) -> None:
             f"{limit_bytes} bytes ({_gib(limit_bytes)}) {_MEANINGS[limit]}; "
             "choose smaller sizes, a narrower dtype or another device"
         )
-
-
-def _array_bytes(array: Array) -> int:
-    return math.prod(array.shape) * np.dtype(array.dtype).itemsize
 
 
 def _gib(count: int) -> str:

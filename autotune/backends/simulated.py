@@ -33,12 +33,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from autotune.backends import guards
 from autotune.backends.base import DeviceInfo, Launcher
 from autotune.limits import breaks_limits
 from autotune.problems import reference_for
 from records.canonical import Value
 from records.errors import CompileError, DeviceError, InvalidInputError
 from records.target import Target
+from search_spaces import dtypes
 from search_spaces.dialect import OPENCL, Dialect
 from search_spaces.kernel import KernelSource
 from search_spaces.op import Arrays
@@ -110,9 +112,7 @@ def numbers(source: KernelSource) -> dict[str, int]:
 
 def ideal_time_s(source: KernelSource) -> float:
     """The time of a kernel without noise; see the module's text for the formula."""
-    array_bytes = sum(
-        math.prod(array.shape) * np.dtype(array.dtype).itemsize for array in source.arrays
-    )
+    array_bytes = sum(array.size_bytes for array in source.arrays)
     floor_s = array_bytes / _BYTES_PER_S + _LAUNCH_S * len(source.launches)
     logs = [(name, math.log2(max(1, value))) for name, value in sorted(numbers(source).items())]
     penalty = sum(_penalty(name, log) for name, log in logs)
@@ -203,7 +203,10 @@ class SimulatedExecution:
         failure: Failure | None,
     ) -> None:
         given = [array for array in source.arrays if array.role == "output"]
-        self._solution = {array.name: solution[array.name].astype(array.dtype) for array in given}
+        self._dtypes = {array.name: array.dtype for array in given}
+        self._solution = {
+            array.name: dtypes.encode(array.dtype, solution[array.name]) for array in given
+        }
         self._time_s = ideal_time_s(source)
         self._noise = noise
         self._random = np.random.default_rng(int(source.digest, 16))
@@ -219,7 +222,9 @@ class SimulatedExecution:
 
     def poison(self) -> None:
         self._outputs = {
-            name: np.full_like(array, np.nan if array.dtype.kind == "f" else -1)
+            name: np.full(array.nbytes, guards.POISON, np.uint8)
+            .view(array.dtype)
+            .reshape(array.shape)
             for name, array in self._solution.items()
         }
 
@@ -262,7 +267,11 @@ class SimulatedExecution:
         later = self._failure is Failure.WRONG_LATER and self._launched > 1
         if self._failure is Failure.WRONG_RESULT or later:
             spoilt = self._outputs[name].copy()
-            spoilt.flat[spoilt.size // 2] += 1
+            middle = slice(spoilt.size // 2, spoilt.size // 2 + 1)
+            right = dtypes.decode(self._dtypes[name], spoilt.flat[middle])
+            spoilt.flat[middle] = dtypes.encode(
+                self._dtypes[name], right + np.maximum(1, abs(right))
+            )
             self._outputs[name] = spoilt
         elif self._failure is Failure.OUT_OF_BOUNDS:
             self._damage = f"simulated: {name} was written 4 bytes past its end"

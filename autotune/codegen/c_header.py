@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable
 from importlib import resources
 
@@ -93,7 +91,7 @@ def _struct_text(kernel: ManifestKernel, argument_count: int) -> str:
 
 
 def _array_text(array: Array) -> str:
-    return _argument_text(array.name, array.dtype, array.role, array_bytes(array), array.shape)
+    return _argument_text(array.name, array.dtype, array.role, array.size_bytes, array.shape)
 
 
 def _argument_text(
@@ -157,11 +155,3 @@ def _table_text(kernels: Iterable[ManifestKernel]) -> str:
 def _array_of(kind: str, name: str, items: list[str]) -> str:
     inside = ",\n    ".join(items)
     return f"static const {kind} {name}[] = {{\n    {inside}\n}};"
-
-
-def array_bytes(array: Array) -> int:
-    """Bytes of an array, or of a scalar's value; types of less than a byte are packed."""
-    bits = re.search(r"\d+", array.dtype)
-    if bits is None:
-        raise InvalidInputError(f"{array.name}: need a dtype with its width, got {array.dtype!r}")
-    return -(-int(bits.group()) * math.prod(array.shape) // 8)

@@ -12,7 +12,7 @@ from records.canonical import Value
 
 # The order in which a C caller passes parameters; those not listed follow by name.
 _ORDER: Mapping[str, tuple[str, ...]] = {
-    "matmul": ("m", "n", "k", "batch", "dtype", "accumulate", "layout", "epilogue"),
+    "matmul": ("m", "n", "k", "batch", "dtype", "accumulate", "layout", "epilogue", "out_dtype"),
 }
 
 
@@ -64,7 +64,14 @@ def _columns(op: str, kernels: Sequence[ManifestKernel]) -> list[Column]:
     names = {name for kernel in kernels for name in kernel.workload.values}
     first = [name for name in _ORDER.get(op, ()) if name in names]
     ordered = [*first, *sorted(names.difference(first))]
-    return [Column(name, tuple(kernel.workload[name] for kernel in kernels)) for name in ordered]
+    return [Column(name, _values(name, kernels)) for name in ordered]
+
+
+def _values(name: str, kernels: Sequence[ManifestKernel]) -> tuple[Value, ...]:
+    """A parameter of each kernel: 0 or "" for workloads that do not name it."""
+    given = [kernel.workload.values.get(name) for kernel in kernels]
+    has_text = any(isinstance(value, (str, tuple)) for value in given)
+    return tuple(value if value is not None else ("" if has_text else 0) for value in given)
 
 
 def _table(op: str, kernels: Sequence[ManifestKernel], columns: Sequence[Column]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from records.canonical import Value, digest
@@ -34,8 +34,20 @@ def _matmul_words(values: Mapping[str, Any]) -> list[str]:
     accumulate = values.get("accumulate", values["dtype"])
     wider = [f"accumulate_{accumulate}"] if accumulate != values["dtype"] else []
     size = "{m}x{n}x{k}".format(**values)
-    words = [size, *batch, values["dtype"], *wider, values.get("layout", "")]
+    words = [size, *batch, values["dtype"], *wider, *_special(values), values.get("layout", "")]
     return [word for word in (*words, text_of(values.get("epilogue", ""))) if word]
+
+
+def _special(values: Mapping[str, Any]) -> Iterator[str]:
+    """What only some products have."""
+    if groups := values.get("groups"):
+        yield f"{len(groups)}_groups"
+    if b_dtype := values.get("b_dtype"):
+        yield f"b_{b_dtype}_by_{values['group_size']}"
+    if scale := values.get("scale"):
+        yield f"scaled_by_{scale}"
+    if out_dtype := values.get("out_dtype"):
+        yield f"to_{out_dtype}"
 
 
 def _any_words(values: Mapping[str, Any]) -> list[str]:
