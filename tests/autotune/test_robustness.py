@@ -94,7 +94,7 @@ def test_a_full_disk_is_told_and_earlier_rows_survive(tmp_path: Path) -> None:
     database = tmp_path / "tuning.db"
     assert ended(start(database, "--trials", "6"))[0] == 0
     before = schedules(database)
-    room = database.stat().st_size + (64 << 10)
+    room = database.stat().st_size + (8 << 10)
     tuner = start(
         database,
         "--trials",

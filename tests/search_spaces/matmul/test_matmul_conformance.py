@@ -28,4 +28,7 @@ class TestMatmul(OpConformance):
             matmul(m=16, n=8, k=31, dtype="float64", epilogue=EPILOGUE),
             matmul(m=8, n=16, k=31, dtype="float16", layout="nt", epilogue="relu"),
             matmul(m=5, n=6, k=9, dtype="float16", accumulate="float16", layout="tt"),
+            matmul(m=6, n=10, k=12, dtype="bfloat16", epilogue="bias,relu"),
+            matmul(m=6, n=10, k=16, dtype="float8_e4m3"),
+            matmul(m=6, n=10, k=16, dtype="int8"),
         ]
