@@ -10,7 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from autotune.cli import screen, text
-from autotune.cli.options import database_option, device_option, json_option, op_group, resolved
+from autotune.cli.options import (
+    database_option,
+    device_option,
+    json_option,
+    op_group,
+    stored_target,
+)
 from records.match import Match
 from records.record import Kind
 from records.workload import Workload
@@ -22,8 +28,8 @@ def best(
     """Show the best schedules that the database has for a workload on a device."""
     from records.store import TuningDatabase
 
-    _, target = resolved(device)
     with TuningDatabase(database, read_only=True) as store:
+        target = stored_target(device, store)
         store.best(workload, target)  # says how to tune where there is nothing
         matches = store.ranking(workload, target, top or 1)
     if as_json:

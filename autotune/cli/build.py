@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from autotune.cli import text
-from autotune.cli.options import database_option, device_option, json_option, resolved
+from autotune.cli.options import database_option, device_option, json_option, stored_target
 
 
 @click.command("build")
@@ -28,8 +28,8 @@ def command(database: Path, device: str | None, output: Path, locked: bool, as_j
     from autotune.codegen import build
     from records.store import TuningDatabase
 
-    _, target = resolved(device)
     with TuningDatabase(database, read_only=True) as store:
+        target = stored_target(device, store)
         result = build(store, target, output, locked=locked)
     for warning in result.warnings:
         click.echo(f"autotune: warning: {warning}", err=True)

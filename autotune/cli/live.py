@@ -98,7 +98,7 @@ def picture(moment: Moment) -> Group:
     context, progress = moment.context, moment.progress
     title = Text(f"{text.name(context.workload)} on {text.device(context.target)}", "bold")
     bar = Table.grid()
-    bar.add_row(ProgressBar(progress.trials, progress.done, width=_BAR_COLUMNS))
+    bar.add_row(ProgressBar(1.0, _share_done(moment), width=_BAR_COLUMNS))
     facts = Table.grid(padding=(0, 2))
     facts.add_row("trials", f"{progress.done:,} of {progress.trials:,}{_failures(progress)}")
     facts.add_row("time", _time(moment))
@@ -122,6 +122,13 @@ def best(context: Context, record: TuningRecord | None, *, against_libraries: bo
         name, library_s = min(context.libraries.items(), key=lambda item: item[1])
         parts.append(f"{library_s / time_s:.2f} × {name}")
     return ", ".join(parts)
+
+
+def _share_done(moment: Moment) -> float:
+    """Of whichever bound is met first: trials or time."""
+    progress = moment.progress
+    limit_s = progress.time_limit_s
+    return max(progress.done / progress.trials, moment.elapsed_s / limit_s if limit_s else 0.0)
 
 
 def _failures(progress: Progress) -> str:

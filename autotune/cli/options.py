@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from autotune.cli import CommandGroup
+from records.errors import InvalidInputError, MissingComponentError
 from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
@@ -17,7 +18,7 @@ from search_spaces.matmul.steps import STEPS
 from search_spaces.matmul.workload import ACCUMULATORS, LAYOUTS
 
 if TYPE_CHECKING:
-    from autotune.backends.base import DeviceInfo
+    from records.store import TuningDatabase
 
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -84,13 +85,35 @@ database_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON on stdout.")
 
 
-def resolved(device: str | None) -> tuple[DeviceInfo, Target]:
-    """The device that `--device` means, and its target."""
+def present_target(device: str | None) -> Target:
+    """The target of the device of this machine that `--device` means."""
     from autotune.device_names import resolve
 
-    info = resolve(device)
-    assert info.target is not None, "resolve gives usable devices"
-    return info, info.target
+    target = resolve(device).target
+    assert target is not None, "resolve gives usable devices"
+    return target
+
+
+def stored_target(device: str | None, database: TuningDatabase) -> Target:
+    """The same, or else the one that the database knows by that name.
+
+    So the results of a machine can be asked for, and built, on another.
+    """
+    try:
+        return present_target(device)
+    except (InvalidInputError, MissingComponentError) as error:
+        known = database.targets()
+        matching = [target for target in known if _is_named(target, device)]
+        if len(matching) == 1:
+            return matching[0]
+        names = ", ".join(f"{target.backend}:{target.device}" for target in matching or known)
+        raise InvalidInputError(f"{error}; {database.path} knows: {names or 'none'}") from None
+
+
+def _is_named(target: Target, device: str | None) -> bool:
+    backend, _, part = (device or "").lower().strip().partition(":")
+    named = part in target.device.lower() or part == target.limit("kind", "")
+    return backend in ("", target.backend) and named
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]

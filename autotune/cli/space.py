@@ -8,7 +8,7 @@ import click
 from rich.text import Text
 
 from autotune.cli import EXIT_FAILED_CHECK, screen, text
-from autotune.cli.options import device_option, json_option, op_group, resolved
+from autotune.cli.options import device_option, json_option, op_group, present_target
 from records.errors import InvalidInputError
 from records.target import Target
 from records.workload import Workload
@@ -25,7 +25,7 @@ def space(
 
     With --why, say in words which constraints these values break; exit code 1 if any.
     """
-    _, target = resolved(device)
+    target = present_target(device)
     check_fits(workload, target)
     chosen = (
         [registry.template(workload.op, template)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from command_line import STEADY, Run, start
+from command_line import SIZES, STEADY, Run, start
 
 from autotune import benchmark, device_names, peaks
 from autotune.backends.base import DeviceInfo
@@ -76,6 +77,22 @@ def test_build(run: Run, tuned: Path) -> None:
     answer = run("build", "--device", "sim:steady", "-o", "kernels", "--locked", "--json").json
     assert Path("kernels", f"{answer['kernels'][0]}.cl").exists()
     assert answer["warnings"] == []
+
+
+def test_the_results_of_another_machine(run: Run, tuned: Path) -> None:
+    """A device that only the database knows, by a part of its name; one that nobody knows."""
+    elsewhere = Target.of("opencl", "Far [away] GPU 7", "x", {"kind": "gpu", "max_group": 256})
+    with TuningDatabase(tuned) as store:
+        known = next(store.records())
+        store.add(replace(known, target=elsewhere))
+    words = ("best", "matmul", *SIZES, "--json", "--device")
+    answer = run(*words, "opencl:far [away]").json
+    assert answer["target"]["device"] == "Far [away] GPU 7"
+    built = run("build", "--device", "opencl:gpu 7", "-o", "kernels")
+    assert built.out.startswith("1 kernel for opencl:Far [away] GPU 7 in kernels\n")
+    nobody = run(*words, "opencl:gpu 8")
+    assert (nobody.code, nobody.out) == (2, "")
+    assert "knows: sim:steady, opencl:Far [away] GPU 7" in nobody.err
 
 
 # space

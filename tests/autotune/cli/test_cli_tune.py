@@ -8,15 +8,19 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from command_line import ROOT, SIZES, STEADY, TRIALS, Run, interrupt, start
 
-from autotune import peaks
+from autotune import api, peaks
 from autotune.peaks import Peaks
+from autotune.session import Context, Progress, TuningResult
 from autotune.testing import devices
+from records import Status, Target
 from records.store import TuningDatabase
+from search_spaces.matmul.workload import matmul
 
 LONG = ("tune", "matmul", "-m", "64", "-n", "64", "-k", "64", "--device", "sim:noisy")
 ENDLESS = (*LONG, "--trials", "100000", "--strategy", "random", "--model", "none")
@@ -51,6 +55,18 @@ def test_a_complete_one_says_so_and_how_to_go_on(run: Run, tuned: Path) -> None:
 def test_a_time_limit_says_how_to_go_on(run: Run) -> None:
     outcome = run("tune", *STEADY, "--time-limit", "0.01s", "--model", "none", "--json")
     assert outcome.json["outcome"] == "time limit"
+
+
+def test_nothing_that_works_is_a_failed_check(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    workload, target = matmul(m=16, n=16, k=16), Target.of("sim", "broken", "sim", {})
+    progress = Progress(7, 7, 0, Counter({Status.CRASHED: 7}), None, 3.0, None)
+    result = TuningResult(Context(workload, target), None, (), progress, "finished")
+    monkeypatch.setattr(api, "tune", lambda workload, **options: result)
+    outcome = run("tune", *STEADY)
+    assert outcome.code == 1
+    assert "7 of 7: 7 crashed" in outcome.out
+    assert "no schedule passed: see `autotune db info`" in outcome.out
+    assert run("tune", *STEADY, "--json").json["best"] is None
 
 
 def test_json_is_all_there_is_on_stdout(run: Run, tuned: Path) -> None:
