@@ -144,7 +144,8 @@
 #define A_READ(from) (*(from))
 #define A_ROW (A_ALONG_K ? STEPS + LANES : 1)  // elements from a row to the next
 #define A_STEP (A_ALONG_K ? 1 : TILE_M)        // elements from a step of k to the next
-#define A_PANEL (A_ALONG_K ? TILE_M * A_ROW : STEPS * A_STEP)
+// One more vector than needed: an optimiser of Intel's hoists the use of a one-element array.
+#define A_PANEL (A_ALONG_K ? TILE_M * A_ROW : STEPS * A_STEP + LANES)
 #else
 #define A_SPACE GLOBAL
 #define A_TYPE STORED

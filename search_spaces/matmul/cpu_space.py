@@ -18,6 +18,8 @@ from search_spaces.space import Constraint, Knob, boolean, choice
 STACK_BYTES = 768 << 10  # of private panels; Intel's runtime gives a work-item 1 MiB at the least
 L2_BYTES = 512 << 10  # of a core, where the device does not tell
 BLOCK_K_SIZES = (256, 320, 384, 448, 512, 640, 768, 1024, 1536, 2048)  # steps, about
+SHALLOW_K_SIZES = (8, 16, 32)  # for few rows of A: B is read in place, a few whole rows at a time
+FEW_ROWS_K_SIZES = (*SHALLOW_K_SIZES, 256, 512, 1024)
 TILES_M = (*range(1, 11), 12, 14)
 TILES_VECTORS = range(1, 8)
 ROW_BLOCKS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -42,7 +44,8 @@ def vector_registers(target: Target) -> int:
 def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
     lanes = native_lanes(problem, target)
     vectors = ceil_divide(problem.n, lanes)
-    k_blocks = sorted({1, *(ceil_divide(problem.k, size) for size in BLOCK_K_SIZES)})
+    sizes = FEW_ROWS_K_SIZES if _may_stream_b(problem, target) else BLOCK_K_SIZES
+    k_blocks = sorted({1, *(ceil_divide(problem.k, size) for size in sizes)})
     return (
         choice("lanes", (lanes,), "elements of a vector: the hardware's"),
         choice("tile_m", _up_to(problem.m, TILES_M), "rows of a register tile"),
@@ -69,6 +72,18 @@ def constraints(problem: Problem, target: Target) -> tuple[Constraint, ...]:
         *_prefetch(problem),
         *_balance(problem, target),
     )
+
+
+def l2_bytes(target: Target) -> int:
+    """A core's second-level cache."""
+    size: int = target.limit("l2_bytes", L2_BYTES)
+    return size
+
+
+def _may_stream_b(problem: Problem, target: Target) -> bool:
+    """Whether B comes from memory and is used by few rows, so that it may be read in place."""
+    few_rows = problem.m < PAYING_TILES * max(TILES_M)
+    return few_rows and not problem.b_along_k and problem.b_bytes > l2_bytes(target)
 
 
 def _up_to(limit: int, values: Iterable[int]) -> tuple[int, ...]:
@@ -158,8 +173,7 @@ def _cuts(problem: Problem) -> Iterator[Constraint]:
 
 def _panels(problem: Problem, target: Target) -> Iterator[Constraint]:
     local_bytes = target.limit("shared_bytes", 32 << 10)
-    l2_bytes = target.limit("l2_bytes", L2_BYTES)
-    stack_bytes = max(local_bytes, min(STACK_BYTES, l2_bytes // 2))
+    stack_bytes = max(local_bytes, min(STACK_BYTES, l2_bytes(target) // 2))
     knobs = ("lanes", "tile_vectors", "column_tiles", "k_blocks", "pack_b", "panels_on_stack")
     yield Constraint(
         knobs,
@@ -202,31 +216,42 @@ def _packing(problem: Problem, target: Target) -> Iterator[Constraint]:
         "B is stored n x k: the elements of a vector lie far apart until they are packed",
     )
     if not problem.b_along_k:
-        yield Constraint(
-            ("tile_m", "row_blocks", "pack_b"),
-            lambda tile_m, row_blocks, pack_b: (
-                not pack_b
-                or problem.block_m(row_blocks, tile_m) >= PAYING_TILES * tile_m
-                or (row_blocks == 1 and problem.m > 2 * tile_m)
-            ),
-            "a block of 1/{row_blocks} of the rows has too few tiles of {tile_m} to use a packed "
-            "panel of B: copying it costs more than it saves",
-        )
-        l2_bytes = target.limit("l2_bytes", L2_BYTES)
-        yield Constraint(
-            ("tile_m", "row_blocks", "pack_b"),
-            lambda tile_m, row_blocks, pack_b: (
-                pack_b
-                or problem.b_bytes <= l2_bytes
-                or problem.block_m(row_blocks, tile_m) < PAYING_TILES * tile_m
-            ),
-            f"B of {problem.b_bytes} bytes exceeds the second-level cache of {l2_bytes}: read in "
-            "place, every row of tiles would fetch it anew, a row of B in another page each step",
-        )
+        yield from _packing_b(problem, l2_bytes(target))
     yield Constraint(
         ("column_tiles", "pack_a"),
         lambda column_tiles, pack_a: not pack_a or column_tiles > 1,
         "packed rows of A would serve one tile only: copying them costs more than it saves",
+    )
+
+
+def _packing_b(problem: Problem, cache_bytes: int) -> Iterator[Constraint]:
+    """Where there is a choice."""
+    yield Constraint(
+        ("tile_m", "row_blocks", "pack_b"),
+        lambda tile_m, row_blocks, pack_b: (
+            not pack_b
+            or problem.block_m(row_blocks, tile_m) >= PAYING_TILES * tile_m
+            or (row_blocks == 1 and problem.m > 2 * tile_m)
+        ),
+        "a block of 1/{row_blocks} of the rows has too few tiles of {tile_m} to use a packed "
+        "panel of B: copying it costs more than it saves",
+    )
+    yield Constraint(
+        ("k_blocks", "pack_b"),
+        lambda k_blocks, pack_b: (
+            not pack_b or k_blocks == 1 or problem.block_k(k_blocks) > max(SHALLOW_K_SIZES)
+        ),
+        "panels of 1/{k_blocks} of k are too shallow to be worth packing",
+    )
+    yield Constraint(
+        ("tile_m", "row_blocks", "pack_b"),
+        lambda tile_m, row_blocks, pack_b: (
+            pack_b
+            or problem.b_bytes <= cache_bytes
+            or problem.block_m(row_blocks, tile_m) < PAYING_TILES * tile_m
+        ),
+        f"B of {problem.b_bytes} bytes exceeds the second-level cache of {cache_bytes}: read in "
+        "place, every row of tiles would fetch it anew, a row of B in another page each step",
     )
 
 

@@ -86,6 +86,10 @@ def test_what_it_cannot_do_is_rejected_in_words(
         (matmul(m=512, n=512, k=512), {"tile_m": 12, "tile_vectors": 2, "column_tiles": 4}),
         (matmul(m=2048, n=2048, k=2048), {"k_blocks": 4, "unroll": 4}),
         (matmul(m=1024, n=4096, k=1024), {"k_blocks": 2, "unroll": 4}),
+        (
+            matmul(m=4, n=4096, k=4096),
+            {"tile_m": 4, "column_tiles": 32, "k_blocks": 512, "pack_b": False},
+        ),
     ],
     ids=str,
 )
@@ -116,6 +120,7 @@ def test_good_schedules_of_avx2_are_legal() -> None:
         (matmul(m=64, n=64, k=10**4), {"pack_a": True}, "6 packed rows of A exceed the 196608"),
         (matmul(m=64, n=64, k=64, layout="nt"), {"pack_b": False}, "B is stored n x k"),
         (matmul(m=12, n=64, k=64), {}, "too few tiles of 6 to use a packed panel"),
+        (matmul(m=96, n=4096, k=4096), {"k_blocks": 128}, "1/128 of k are too shallow"),
         (SQUARE, {"pack_b": False}, "B of 4194304 bytes exceeds the second-level cache"),
         (SQUARE, {"pack_a": True, "column_tiles": 1}, "would serve one tile only"),
         (matmul(m=6, n=512, k=64), {"prefetch_a": True}, "there are no tiles below"),

@@ -79,6 +79,13 @@ def test_every_edge_at_once(backend: Backend, layout: str, dtype: str) -> None:
     assert_right(backend, workload, chosen)
 
 
+def test_packed_rows_of_one_element_are_those_of_their_tile(backend: Backend) -> None:
+    """Intel's optimiser once used the element of the next tile."""
+    workload = matmul(m=16, n=12, k=1, layout="tn")
+    chosen = schedule(lanes=4, tile_m=1, row_blocks=4, pack_a=True, pack_b=False)
+    assert_right(backend, workload, chosen)
+
+
 def simulated(cases: Sequence[tuple[KernelSource, Workload]], directory: Path) -> list[Simulated]:
     """In Oclgrind, which knows no alias scopes (of `restrict`) and none of LLVM's prefetches."""
     jobs = [
