@@ -25,6 +25,7 @@ CONFINED = {
     "click": {"autotune.cli"},
     "cuda": {"autotune.backends.cuda"},
     "pycuda": {"autotune.backends.cuda"},
+    "pynvml": {"autotune.backends.cuda"},
     "pyopencl": {"autotune.backends.opencl.driver"},
     "pytest": {"autotune.testing"},
     "rich": {"autotune.cli"},
