@@ -18,6 +18,7 @@ import numpy.typing as npt
 from records.canonical import Value
 from records.target import Target
 from records.workload import Workload
+from search_spaces.matmul.plain import plain_reason
 
 Inputs = Mapping[str, npt.NDArray[Any]]
 
@@ -67,6 +68,8 @@ class NumpyMatmul:
     def rejects(self, workload: Workload, target: Target) -> str:
         if not _is_host(target):
             return "numpy computes on the host's CPU only"
+        if reason := plain_reason(workload):
+            return f"numpy: {reason}"
         if workload["dtype"] not in ("float32", "float64"):
             return f"numpy has no BLAS for {workload['dtype']}"
         return ""
@@ -110,7 +113,7 @@ class TorchMatmul:
             return "timed on the host's CPU only"
         if importlib.util.find_spec("torch") is None:
             return "PyTorch is not installed: pip install torch"
-        if workload["epilogue"]:
+        if workload["epilogue"] or plain_reason(workload):
             return "only plain products are compared with PyTorch"
         return ""
 
@@ -177,6 +180,10 @@ def _numpy_step(
             )
         case "bias" | "residual":
             return lambda x: np.add(x, inputs[name], out=x)
+        case "row_scale":
+            return lambda x: np.multiply(x, inputs[name][:, None], out=x)
+        case "column_scale":
+            return lambda x: np.multiply(x, inputs[name], out=x)
         case "relu":
             return lambda x: np.maximum(x, 0, out=x)
         case "silu":

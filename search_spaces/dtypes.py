@@ -138,9 +138,10 @@ def as_storage(name: str, array: Stored) -> Stored:
 def decode(name: str, stored: Stored) -> Stored:
     """The values: float64 for floating types (exact), int64 for integers; int4 is unpacked."""
     decoder = _DECODERS.get(name)
-    if decoder is not None:
-        return decoder(np.asarray(stored))
-    return np.asarray(stored).astype(np.int64 if dtype(name).is_integer else np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        if decoder is not None:
+            return decoder(np.asarray(stored))
+        return np.asarray(stored).astype(np.int64 if dtype(name).is_integer else np.float64)
 
 
 def encode(name: str, values: npt.ArrayLike) -> Stored:
@@ -166,8 +167,7 @@ def encode(name: str, values: npt.ArrayLike) -> Stored:
 
 
 def _decode_bfloat16(stored: Stored) -> Stored:
-    with np.errstate(invalid="ignore"):  # signalling NaN
-        return np.asarray((stored.astype(np.uint32) << 16).view(np.float32).astype(np.float64))
+    return np.asarray((stored.astype(np.uint32) << 16).view(np.float32).astype(np.float64))
 
 
 def _float8_table(exponent_bits: int, mantissa_bits: int, infinities: bool) -> Stored:
