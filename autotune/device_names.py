@@ -63,5 +63,9 @@ def _first_usable(infos: list[DeviceInfo], otherwise: str) -> DeviceInfo:
 
 
 def _unknown(name: str) -> InvalidInputError:
-    there = ", ".join(f"{info.name} ({info.description})" for info in list_devices())
-    return InvalidInputError(f"no device {name!r}; there are: {there or 'none'}")
+    known = list_devices(all=name.strip().lower().startswith(_HIDDEN))
+    usable = ", ".join(f"{info.name} ({info.description})" for info in known if info.usable)
+    return InvalidInputError(
+        f"no device {name!r}; there are: {usable or 'none that can be used'}; "
+        "`autotune devices` lists all, with what they lack"
+    )
