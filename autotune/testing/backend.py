@@ -21,6 +21,7 @@ from autotune.backends.base import Backend, Execution
 from autotune.testing import backend_kernels as kernels
 from records.canonical import canonical_json
 from records.errors import CompileError, DeviceError, InvalidInputError
+from search_spaces import dtypes
 from search_spaces.kernel import KernelSource
 
 N = 997  # prime, so that no size is a multiple of anything
@@ -51,15 +52,18 @@ class BackendConformance:
             backend.compile(kernels.broken(backend.dialect.name))
 
     def test_scalars_of_every_dtype_arrive_by_value(self, backend: Backend) -> None:
-        for dtype in backend.target.limit("dtypes"):
-            x = np.linspace(-2, 2, N).astype(dtype)
-            inputs = {"x": x, "factor": np.array(1.25, dtype), "shift": np.array(-3, np.int32)}
+        for dtype in kernels.SCALAR_DTYPES & set(backend.target.limit("dtypes")):
+            x = dtypes.encode(dtype, np.linspace(-2, 2, N))
+            factor = dtypes.encode(dtype, 1.25)
+            inputs = {"x": x, "factor": factor, "shift": np.array(-3, np.int32)}
             source = kernels.scaled(backend.dialect.name, N, dtype)
             with prepared(backend, source, inputs) as execution:
                 execution.launch()
                 y = execution.outputs()["y"]
             assert y.dtype == x.dtype
-            np.testing.assert_allclose(y, 1.25 * x.astype(float) - 3, atol=4 * np.finfo(dtype).eps)
+            expected = 1.25 * dtypes.decode(dtype, x) - 3
+            allowed = 8 * dtypes.unit_roundoff(dtype)
+            np.testing.assert_allclose(dtypes.decode(dtype, y), expected, atol=allowed)
 
     def test_launches_run_in_order_over_shared_scratch(
         self, backend: Backend, x: npt.NDArray[np.float32]

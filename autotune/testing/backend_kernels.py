@@ -17,14 +17,20 @@ _PRELUDES: Mapping[str, str] = {
 #define ITEM ((int)get_global_id(0))
 """,
     "cuda": """
-#include <cuda_fp16.h>
 #define KERNEL extern "C" __global__ void
 #define GLOBAL
 #define SHARED __shared__
 #define ITEM ((int)(blockIdx.x * blockDim.x + threadIdx.x))
 """,
 }
-_TYPES = {"float16": "half", "float32": "float", "float64": "double", "int32": "int"}
+_TYPES = {
+    "bfloat16": "__nv_bfloat16",  # in CUDA only
+    "float16": "half",
+    "float32": "float",
+    "float64": "double",
+}
+_CUDA_HEADERS = {"bfloat16": "#include <cuda_bf16.h>\n", "float16": "#include <cuda_fp16.h>\n"}
+SCALAR_DTYPES = frozenset(_TYPES)  # those of `scaled`
 GROUPS = 4
 
 
@@ -35,7 +41,8 @@ def broken(dialect: str) -> KernelSource:
 
 def scaled(dialect: str, n: int, dtype: str = "float32") -> KernelSource:
     """`y = x * factor + shift`, the shift an int32."""
-    text = f"""
+    header = _CUDA_HEADERS.get(dtype, "") if dialect == "cuda" else ""
+    text = f"""{header}
 KERNEL scaled(GLOBAL const {_TYPES[dtype]} *x, const {_TYPES[dtype]} factor, const int shift,
               GLOBAL {_TYPES[dtype]} *y)
 {{

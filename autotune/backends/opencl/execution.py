@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from autotune.backends.guarded import GuardedArrays
 from autotune.backends.opencl.driver import errors
 from autotune.backends.opencl.flush import Flusher
 from autotune.backends.opencl.kernels import Kernels
-from autotune.backends.opencl.memory import GuardedBuffer
+from autotune.backends.opencl.memory import OpenCLMemory
 from records.canonical import Value
-from records.errors import InvalidInputError
-from search_spaces.kernel import Array, KernelSource
+from search_spaces.kernel import KernelSource
 from search_spaces.op import Arrays
 
 
@@ -34,15 +34,10 @@ class OpenCLExecution:
         self._context = queue.context  # which not every driver's queue keeps alive
         self._kernels = kernels
         self._flusher = flusher
-        self._outputs = [array for array in source.arrays if array.role == "output"]
-        self._buffers: dict[str, GuardedBuffer] = {}
-        self._inputs: set[str] = set()
-        _check_names(source, inputs)
+        with errors("memory for the arrays"):
+            self._arrays = GuardedArrays(source, inputs, partial(OpenCLMemory, queue))
         try:
-            with errors("memory for the arrays"):
-                self._allocate(source, inputs)
-            self.poison()
-            self._kernels.bind(self._arguments(source, inputs))
+            self._kernels.bind(self._arrays.arguments)
         except BaseException:
             self.close()
             raise
@@ -53,9 +48,7 @@ class OpenCLExecution:
 
     def poison(self) -> None:
         with errors("poisoning"):
-            for name, buffer in self._buffers.items():
-                if name not in self._inputs:
-                    buffer.poison()
+            self._arrays.poison()
             self._queue.finish()
 
     def launch(self) -> float:
@@ -79,63 +72,12 @@ class OpenCLExecution:
             self._flusher.flush(flush_bytes)
 
     def outputs(self) -> Arrays:
-        arrays: Arrays = {}
         with errors("reading the outputs"):
-            for array in self._outputs:
-                arrays[array.name] = np.empty(array.shape, array.dtype)
-                self._buffers[array.name].read(arrays[array.name])
-        return arrays
+            return self._arrays.outputs()
 
     def damage(self) -> str:
         with errors("reading the guard bands"):
-            found = [buffer.damage() for buffer in self._buffers.values()]
-        return "; ".join(filter(None, found))
+            return self._arrays.damage()
 
     def close(self) -> None:
-        for buffer in self._buffers.values():
-            buffer.release()
-        self._buffers.clear()
-
-    def _allocate(self, source: KernelSource, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
-        for array in source.arrays:
-            if array.role == "scalar":
-                continue
-            size = int(np.prod(array.shape)) * np.dtype(array.dtype).itemsize
-            buffer = self._add(array.name, size)
-            if array.role == "input":
-                self._inputs.add(array.name)
-                buffer.write(_checked(array, inputs))
-        for scratch in source.scratch:
-            self._add(scratch.name, scratch.bytes)
-
-    def _add(self, name: str, size: int) -> GuardedBuffer:
-        buffer = GuardedBuffer(self._queue, name, size, seed=len(self._buffers))
-        self._buffers[name] = buffer
-        return buffer
-
-    def _arguments(
-        self, source: KernelSource, inputs: Mapping[str, npt.NDArray[Any]]
-    ) -> dict[str, Any]:
-        scalars = {
-            array.name: np.dtype(array.dtype).type(inputs[array.name])
-            for array in source.arrays
-            if array.role == "scalar"
-        }
-        return {name: buffer.buffer for name, buffer in self._buffers.items()} | scalars
-
-
-def _check_names(source: KernelSource, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
-    needed = [array.name for array in source.arrays if array.role != "output"]
-    missing = [name for name in needed if name not in inputs]
-    if missing:
-        raise InvalidInputError(f"inputs: missing {', '.join(missing)} of {', '.join(needed)}")
-
-
-def _checked(array: Array, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    given = np.asarray(inputs[array.name])
-    if given.shape != array.shape or given.dtype != np.dtype(array.dtype):
-        raise InvalidInputError(
-            f"input {array.name}: need {array.dtype} of shape {array.shape}, "
-            f"got {given.dtype} of shape {given.shape}"
-        )
-    return given
+        self._arrays.close()

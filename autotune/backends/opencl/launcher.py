@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-
+from autotune.backends.given import Given, check_writeable, on_host, sort
 from autotune.backends.opencl import arguments
 from autotune.backends.opencl.binaries import unpacked
 from autotune.backends.opencl.driver import cl, cl_array, errors
@@ -32,15 +30,15 @@ class OpenCLLauncher:
     def __call__(
         self, arrays: Mapping[str, Any], out: Mapping[str, Any] | None = None, queue: Any = None
     ) -> dict[str, Any]:
-        given = arguments.sort(self._source.arrays, arrays, out or {})
-        if arguments.on_host(given):
+        given = sort(self._source.arrays, arrays, out or {}, arguments.checked)
+        if on_host(given, "pyopencl arrays"):
             return self._call_on_host(given, queue or self._queue)
         return self._call_on_device(given, queue)
 
-    def _call_on_host(self, given: arguments.Given, queue: Any) -> dict[str, Any]:
+    def _call_on_host(self, given: Given, queue: Any) -> dict[str, Any]:
         bound = self._bind(queue)
         outputs = given.outputs_or(_empty)
-        arguments.check_writeable(given.inputs, outputs)
+        check_writeable(given.inputs, outputs)
         with errors("moving the arrays to the device"):
             buffers = {name: bound.host_input(queue, name, a) for name, a in given.inputs.items()}
             buffers |= {name: bound.host_output(queue, name, a) for name, a in outputs.items()}
@@ -51,7 +49,7 @@ class OpenCLLauncher:
                 bound.fetch(queue, buffers[name], array)
         return outputs
 
-    def _call_on_device(self, given: arguments.Given, queue: Any) -> dict[str, Any]:
+    def _call_on_device(self, given: Given, queue: Any) -> dict[str, Any]:
         queue = queue or arguments.queue_of(given) or self._queue
         arguments.refuse_other_context(given, queue)
         bound = self._bind(queue)
@@ -136,13 +134,12 @@ class _Bound:
 
 
 def _empty(array: Array) -> Any:
-    return aligned_bytes(_size(array)).view(array.dtype).reshape(array.shape)
+    host = aligned_bytes(array.size_bytes)
+    shape = array.storage_shape
+    return host.view(array.storage).reshape(shape)
 
 
 def _device_array(queue: Any, array: Array) -> Any:
-    data = allocate(queue, _size(array))
-    return cl_array.Array(queue, array.shape, np.dtype(array.dtype), data=data)
-
-
-def _size(array: Array) -> int:
-    return math.prod(array.shape) * np.dtype(array.dtype).itemsize
+    data = allocate(queue, array.size_bytes)
+    shape = array.storage_shape
+    return cl_array.Array(queue, shape, array.storage, data=data)

@@ -1,4 +1,4 @@
-"""Guarded device memory."""
+"""Device memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autotune.backends import guards
 from autotune.backends.opencl.driver import cl
 from autotune.backends.opencl.target import is_cpu
 
@@ -21,47 +20,37 @@ def aligned_bytes(size: int) -> npt.NDArray[np.uint8]:
     return raw[start : start + size]
 
 
-class GuardedBuffer:
-    """`size` bytes between two guard bands, in one allocation; `buffer` is the part between.
+class OpenCLMemory:
+    """`autotune.backends.guarded.Memory` in one OpenCL buffer.
 
-    On a CPU the allocation is ours, so that the part between begins on a page. Measured with
-    AVX-512: against that, buffers 64 bytes apart modulo a page cost a streaming kernel 1.2 to
-    1.4 times the time (a load takes itself for dependent on the store just before it), 16 or 32
-    bytes off a cache line 1.03 to 1.5 times; staggering by 256 bytes gained 2 % for a matmul and
-    lost 4 % for a stream.
+    On a CPU the allocation is ours, so that with guard bands of whole pages the part between them
+    begins on a page. Measured with AVX-512: against that, buffers 64 bytes apart modulo a page
+    cost a streaming kernel 1.2 to 1.4 times the time (a load takes itself for dependent on the
+    store just before it), 16 or 32 bytes off a cache line 1.03 to 1.5 times; staggering by 256
+    bytes gained 2 % for a matmul and lost 4 % for a stream.
     """
 
-    def __init__(self, queue: Any, name: str, size: int, seed: int) -> None:
-        self.name = name
-        self.size = size
+    def __init__(self, queue: Any, size: int) -> None:
         self._queue = queue
-        self._seed = seed
-        self._whole = allocate(queue, size + 2 * guards.GUARD_BYTES)
-        band = guards.pattern(seed)
-        for offset in (0, guards.GUARD_BYTES + size):
-            cl.enqueue_copy(queue, self._whole, band, dst_offset=offset)
-        self.buffer = self._whole.get_sub_region(guards.GUARD_BYTES, size, cl.mem_flags.READ_WRITE)
+        self._whole = allocate(queue, size)
+        self._parts: list[Any] = []
 
-    def write(self, array: npt.NDArray[Any]) -> None:
-        cl.enqueue_copy(self._queue, self.buffer, np.ascontiguousarray(array))
+    def write(self, offset: int, data: npt.NDArray[Any]) -> None:
+        cl.enqueue_copy(self._queue, self._whole, data, dst_offset=offset)
 
-    def read(self, array: npt.NDArray[Any]) -> None:
-        cl.enqueue_copy(self._queue, array, self.buffer)
+    def read(self, offset: int, into: npt.NDArray[Any]) -> None:
+        cl.enqueue_copy(self._queue, into, self._whole, src_offset=offset)
 
-    def poison(self) -> None:
-        poison = np.uint8(guards.POISON)
-        cl.enqueue_fill_buffer(self._queue, self.buffer, poison, 0, self.size)
+    def fill(self, offset: int, size: int, byte: int) -> None:
+        cl.enqueue_fill_buffer(self._queue, self._whole, np.uint8(byte), offset, size)
 
-    def damage(self) -> str:
-        before = np.empty(guards.GUARD_BYTES, np.uint8)
-        after = np.empty_like(before)
-        cl.enqueue_copy(self._queue, before, self._whole, src_offset=0)
-        offset = guards.GUARD_BYTES + self.size
-        cl.enqueue_copy(self._queue, after, self._whole, src_offset=offset)
-        return guards.damage(self.name, self._seed, before, after)
+    def part(self, offset: int, size: int) -> Any:
+        self._parts.append(self._whole.get_sub_region(offset, size, cl.mem_flags.READ_WRITE))
+        return self._parts[-1]
 
     def release(self) -> None:
-        self.buffer.release()
+        while self._parts:
+            self._parts.pop().release()
         self._whole.release()
 
 

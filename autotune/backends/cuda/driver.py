@@ -1,0 +1,135 @@
+"""The only module that imports PyCUDA: a device of this process, and PyCUDA's errors as ours."""
+
+from __future__ import annotations
+
+import importlib
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol
+
+from autotune.backends.cuda import native
+from records.errors import DeviceError, MissingComponentError
+
+INSTALL = 'pip install "autotune-kernels[cuda]"'
+_NO_DRIVER = "no NVIDIA driver or device ({}): install NVIDIA's driver"
+
+
+class Releasable(Protocol):
+    def release(self) -> None: ...
+
+
+def cuda() -> Any:
+    """`pycuda.driver`, initialised. Raises `MissingComponentError` with the remedy."""
+    try:
+        module = importlib.import_module("pycuda.driver")
+    except ModuleNotFoundError as error:
+        raise MissingComponentError(f"PyCUDA not installed ({error.name}): {INSTALL}") from None
+    except ImportError as error:  # libcuda.so.1, above all
+        raise MissingComponentError(_NO_DRIVER.format(error)) from None
+    try:
+        module.init()
+    except Exception as error:  # PyCUDA's own; without a driver its class may not be there
+        raise MissingComponentError(_NO_DRIVER.format(error)) from None
+    return module
+
+
+def gpu_array() -> Any:
+    """The class `pycuda.gpuarray.GPUArray`."""
+    return importlib.import_module("pycuda.gpuarray").GPUArray
+
+
+def version() -> str:
+    """Of PyCUDA."""
+    return str(importlib.import_module("pycuda").VERSION_TEXT)
+
+
+def driver_version() -> str:
+    """The newest CUDA that the driver serves, such as `"13.0"`."""
+    number = cuda().get_driver_version()
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+class Session:
+    """One device as this process uses it.
+
+    Its primary context (the one of PyTorch and of the CUDA runtime, so their pointers are ours)
+    is retained at the first need, is current only inside `active`, and is given back by `close`.
+    Whoever only asks for attributes or compiles takes no memory on the device.
+
+    An error that the context does not survive (an illegal address, a trap) makes every later use
+    a `DeviceError`: only a new process gets a working context.
+    """
+
+    def __init__(self, index: int) -> None:
+        self.cuda = cuda()
+        self.index = index
+        if not 0 <= index < self.cuda.Device.count():
+            raise DeviceError(f"cuda:{index} is no longer there")
+        self.device = self.cuda.Device(index)
+        self._context: Any = None
+        self._stream: Any = None
+        self._lost = ""
+        self._held: weakref.WeakSet[Releasable] = weakref.WeakSet()
+
+    def attribute(self, name: str) -> int:
+        """A device attribute by PyCUDA's name, or 0 where this PyCUDA does not know it."""
+        which = getattr(self.cuda.device_attribute, name, None)
+        return int(self.device.get_attribute(which)) if which is not None else 0
+
+    @property
+    def native(self) -> native.LibCuda:
+        return native.library()
+
+    @property
+    def stream(self) -> Any:
+        """Our own stream; it and the default stream wait for each other. Call inside `active`."""
+        if self._stream is None:
+            self._stream = self.cuda.Stream()
+        return self._stream
+
+    @contextmanager
+    def active(self, doing: str) -> Iterator[None]:
+        """The context is current within; PyCUDA's errors leave as `DeviceError`. Nests."""
+        if self._lost:
+            raise DeviceError(self._lost)
+        try:
+            if self._context is None:
+                self._context = self.device.retain_primary_context()
+            self._context.push()
+        except self.cuda.Error as error:
+            raise DeviceError(f"using cuda:{self.index} for {doing}: {error}") from None
+        try:
+            yield
+        except self.cuda.Error as error:
+            raise self._explained(doing, error) from None
+        finally:
+            with suppress(*([self.cuda.Error] if self._lost else [])):
+                self.cuda.Context.pop()
+
+    def hold(self, resource: Releasable) -> None:
+        """Release it in `close`, if it still lives then."""
+        self._held.add(resource)
+
+    def close(self) -> None:
+        """Free what is held and give the context back. Idempotent; it is not used afterwards."""
+        for resource in list(self._held):
+            resource.release()
+        self._stream = None
+        context, self._context = self._context, None
+        if context is not None and not self._lost:
+            context.detach()
+            # PyCUDA pushes a context that it detaches, and releasing does not pop a primary one.
+            self.native.pop_if_current(context.handle)
+
+    def _explained(self, doing: str, error: Exception) -> DeviceError:
+        """Asks the context whether it has outlived the error: the driver's codes do not tell."""
+        try:
+            self.cuda.Context.synchronize()
+        except self.cuda.Error:
+            self._lost = (
+                f"{doing}: {error}. The CUDA context is lost with this error: every later call in "
+                "this process fails, start a new process"
+            )
+            return DeviceError(self._lost)
+        return DeviceError(f"{doing}: {error}")
