@@ -8,6 +8,7 @@ from autotune.backends.base import DeviceInfo
 from autotune.benchmark import OURS
 from autotune.contest import BURST_S, PAUSE_S, Contest, Ratio, Standing, hold, ratio
 from autotune.libraries import libraries
+from autotune.rendering import rendered
 from autotune.runners import Job
 from autotune.session import Clock, Observer
 from records.errors import DeviceError
@@ -17,7 +18,6 @@ from records.schedule import Schedule
 from records.store import TuningDatabase
 from records.target import Target
 from records.workload import Workload
-from search_spaces import registry
 from search_spaces.dialect import Dialect
 
 LIBRARY_ROUNDS = 5
@@ -85,8 +85,11 @@ class Rivals:
         if clock.left_s() <= 0:
             self._observer.notice("no time is left to race the best against the libraries")
             return {}
-        template = registry.template(self._workload.op, best.schedule.template)
-        source = template.render(self._workload, best.schedule, dialect)
+        try:
+            source = rendered(self._workload, best.schedule, dialect)
+        except Exception as error:  # an earlier best, whose template has changed since
+            self._observer.notice(f"the best cannot be rendered any more: {error}")
+            return {}
         job = Job(self._workload, best.schedule, source, self._seed)
         contest = Contest(self._workload, ((OURS, job),), self._names, COMPARE_ROUNDS, self._seed)
         standings = self._held(contest)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from autotune.codegen.winners import why_outdated
 from autotune.finals import best_of, ties_of
 from autotune.proposer import Proposer
+from autotune.rendering import rendered
 from autotune.runners import Job, Runner
 from autotune.session import (
     INTERRUPTED,
@@ -26,8 +27,6 @@ from records.measurement import Measurement, Status
 from records.record import Kind, TuningRecord, utc_now
 from records.schedule import Schedule
 from records.store import TuningDatabase
-from search_spaces import registry
-from search_spaces.kernel import KernelSource
 from search_spaces.union import UnionSpace
 
 __all__ = [
@@ -237,11 +236,8 @@ class Tuner:
 
     def _job(self, schedule: Schedule) -> Job | Measurement:
         """What the runner takes, or a failure: a template's mistake does not end the session."""
-        template = registry.template(self.workload.op, schedule.template)
         try:
-            source = template.render(self.workload, schedule, self.runner.dialect)
-            if not isinstance(source, KernelSource):
-                raise TypeError(f"need a KernelSource, got {type(source).__name__}")
+            source = rendered(self.workload, schedule, self.runner.dialect)
         except Exception as error:
             reason = f"render failed: {type(error).__name__}: {error}"
             return Measurement.failed(Status.INVALID, reason, environment=dict(self._environment))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,37 @@ def test_a_templates_mistake_costs_a_status(database: TuningDatabase, runner: Wa
     }
     assert result.best is not None
     assert result.progress.done == SPACE_SIZE
+
+
+MALFORMED: dict[int, tuple[Callable[[KernelSource], KernelSource], str]] = {
+    1: (lambda source: replace(source, dialect="cuda"), "asked for opencl"),
+    2: (lambda source: replace(source, text=b"x"), "must be a str"),  # type: ignore[arg-type]
+    4: (lambda source: replace(source, arrays=source.arrays[:2]), "not those that the op"),
+    8: (lambda source: replace(source, launches=()), "launches nothing"),
+    16: (lambda source: launching(source, arguments=("a", "b", "nope")), "takes nope"),
+    32: (lambda source: launching(source, groups=(1, 1)), "need three whole numbers"),
+    64: (lambda source: launching(source, group_size=(0, 1, 1)), "need three whole numbers"),
+}
+
+
+def launching(source: KernelSource, **changed: Any) -> KernelSource:
+    return replace(source, launches=(replace(source.launches[0], **changed),))
+
+
+def test_a_kernel_that_contradicts_itself_costs_a_status(
+    database: TuningDatabase, runner: Watched
+) -> None:
+    class Contradictory(Adder):
+        def render(self, workload: Workload, schedule: Schedule, dialect: Dialect) -> KernelSource:
+            source = super().render(workload, schedule, dialect)
+            return MALFORMED[schedule["tile"]][0](source)
+
+    registry.register_template(Contradictory())
+    tune(database, runner, trials=SPACE_SIZE)
+    assert runner.measured == []
+    for record in trials(database):
+        assert record.measurement.status is Status.INVALID
+        assert MALFORMED[record.schedule["tile"]][1] in record.measurement.error
 
 
 def test_a_best_that_cannot_be_rendered_any_more_is_replaced(
