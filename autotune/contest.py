@@ -11,6 +11,7 @@ from functools import partial
 
 from autotune.backends.base import Backend
 from autotune.confidence import relative_interval
+from autotune.disturbance import calm
 from autotune.libraries import clean_environment, library
 from autotune.measure import Announce, Phase
 from autotune.messages import Task
@@ -80,9 +81,9 @@ def hold(device: str, contest: Contest) -> list[Standing]:
 
     Every contender is checked against the reference first. Then, each round, in rotating order:
     a pause (threads of a library spin after a call), untimed runs for a warm-up, and a sample, the
-    median of a burst of runs. Times are of the wall clock around a call that waits for its
-    result, the same for all. A contender that fails has an error; the others go on. Raises
-    `DeviceError` where the child is lost.
+    median of a burst of runs; runs that other processes disturb are made again. Times are of the
+    wall clock around a call that waits for its result, the same for all. A contender that fails
+    has an error; the others go on. Raises `DeviceError` where the child is lost.
     """
     from autotune.device_names import open_backend
 
@@ -174,7 +175,7 @@ def _sample_s(run: Callable[[], object]) -> float:
     while time.perf_counter() - started_s < WARMUP_S:
         run_s = _timed_s(run)
     burst = max(1, min(MAX_BURST, math.ceil(BURST_S / max(run_s, 1e-6))))
-    return statistics.median(_timed_s(run) for _ in range(burst))
+    return statistics.median(calm(lambda: _timed_s(run)).time_s for _ in range(burst))
 
 
 def _timed_s(run: Callable[[], object]) -> float:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from autotune.backends.base import Backend, Execution
 from autotune.confidence import relative_interval
+from autotune.disturbance import Timed, calm, on_this_host
 from autotune.problems import Problem, check, problem
 from autotune.runners import Job
 from autotune.timing import TimingPlan
@@ -72,9 +73,12 @@ def measure_one(
     time, and counts as their mean: a timer's tick is then below 1 % of it. `budget_s` counts the
     wall clock from the first timed run, flushes included; one run is always timed.
 
+    On the host's own CPU a run whose threads had to wait for a core is made again, up to three
+    times (`autotune.disturbance`).
+
     Details: `max_error_ratio` (largest error / error allowed), `runs`, `launches_per_run`,
     `interval` (half-width of the median's 95 % confidence interval over the median, from 6 runs
-    on), `dropped` (only where true), and those of the execution.
+    on), `dropped` and `disturbed_runs` (only where true and not 0), and those of the execution.
     Every failure that leaves the process alive is a status: `compile_error`, `launch_error` for
     other device errors, `wrong_result`, `invalid` for input that no op takes.
     """
@@ -155,6 +159,8 @@ class _Contestant:
         self._environment = circumstances(backend.environment, plan)
         self._problem: Problem = problem(job.workload, job.seed)
         self._execution: Execution = backend.prepare(job.source, binary, self._problem.inputs)
+        self._on_host = on_this_host(backend.target)
+        self._disturbed_runs = 0
         self._max_error_ratio = 0.0
         self._launch_s: list[float] = []  # seconds of untimed launches
         self.times_s: list[float] = []
@@ -179,10 +185,11 @@ class _Contestant:
             runs += 1
 
     def timed_run(self) -> None:
-        time_s = self._run()
-        if time_s <= 0.0:
+        timed = calm(self._run) if self._on_host else Timed(self._run(), disturbed=False)
+        if timed.time_s <= 0.0:
             raise DeviceError("the device's timer says that a run took no time; it cannot be timed")
-        self.times_s.append(time_s)
+        self._disturbed_runs += timed.disturbed
+        self.times_s.append(timed.time_s)
 
     def race_run(self, timed: bool) -> None:
         """A run after another kernel's: announced each time, so that a crash has a name."""
@@ -208,6 +215,8 @@ class _Contestant:
         interval = relative_interval(self.times_s)
         if interval is not None:
             details["interval"] = interval
+        if self._disturbed_runs:
+            details["disturbed_runs"] = self._disturbed_runs
         if self.dropped:
             details["dropped"] = True
         return Measurement.ok(tuple(self.times_s), details=details, environment=self._environment)
