@@ -19,7 +19,7 @@ from search_spaces.matmul.plain import plain_reason
 from search_spaces.matmul.workload import EPILOGUE_DTYPES
 from search_spaces.space import SearchSpace
 
-_MAX_EXTENT = 2**30  # so that no sum of two row or column numbers overflows; offsets have 64 bits
+_MAX_EXTENT = 2**27  # a tile's rows times this stay below 2**31; other offsets have 64 bits
 
 
 class Cpu:

@@ -160,7 +160,6 @@ FUNCTION ushort float_to_half(float value)
 #define TILE_N (TILE_VECTORS * LANES)
 #define TAIL_M (M % TILE_M)  // rows of the last tiles, where M is not a multiple
 #define TAIL_N (N % TILE_N)
-#define TAIL_VECTORS CEIL_DIV(TAIL_N, LANES)
 #define ROW_BLOCKS CEIL_DIV(M, BLOCK_M)
 #define COLUMN_BLOCKS CEIL_DIV(N, BLOCK_N)
 #define PANELS CEIL_DIV(MIN_OF(BLOCK_N, N), TILE_N)  // of TILE_N columns in a block
