@@ -199,11 +199,13 @@ class Tuner:
         Its fastest search trials are partly its luckiest, and earlier winners may come from
         other circumstances. A race gives both a time to believe.
         """
+        reserve_s = 0.0  # the first race is worth more than the comparison after it
         for _ in range(MAX_RACES):
             finalists = self._finalists()
-            if not finalists or self._clock.left_s(self._reserve_s) <= 0:
+            if not finalists or self._clock.left_s(reserve_s) <= 0:
                 return
             self._race(finalists, session)
+            reserve_s = self._race_estimate_s() + self._reserve_s
 
     def _finalists(self) -> list[Schedule]:
         """The fastest few that the database knows; none where the first of them was raced."""
