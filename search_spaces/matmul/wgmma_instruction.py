@@ -1,0 +1,76 @@
+"""The warpgroup instruction of Hopper's tensor cores, by dtype, and its operands as text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+SLICE_BYTES = 32  # of k that one instruction multiplies, whatever the dtype
+ROWS = 64  # of the left operand in one instruction
+MAX_COLUMNS = 256
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One kind of `wgmma.mma_async` (PTX ISA, "Asynchronous warpgroup level matrix instructions").
+
+    `type` and `sum_type` are names in PTX; `element_bytes` of the operands. Only operands of 16
+    bits may lie with k as the slow axis: the others have no bits for transposing
+    (`transposes`). Floating types may negate an operand: a factor of 1 or -1 each (`scales`).
+    """
+
+    type: str
+    sum_type: str
+    element_bytes: int
+    transposes: bool = False
+    scales: bool = True
+
+    @property
+    def sum_scalar(self) -> str:
+        """The type of a sum in CUDA C++."""
+        return "int" if self.sum_type == "s32" else "float"
+
+    def name(self, columns: int) -> str:
+        depth = SLICE_BYTES // self.element_bytes
+        types = f"{self.sum_type}.{self.type}.{self.type}"
+        return f"wgmma.mma_async.sync.aligned.m{ROWS}n{columns}k{depth}.{types}"
+
+    def defines(self, columns: int, left_along_k: bool, right_along_k: bool) -> str:
+        """Macros for `columns` columns of sums, as `wgmma.cu` explains them.
+
+        Operands of the text are the sums, both descriptors, and whether to keep the sums.
+        """
+        sums = columns // 2
+        factors = ["1", "1"] if self.scales else []
+        if self.transposes:
+            factors += [str(int(not along_k)) for along_k in (left_along_k, right_along_k)]
+        tail = ", ".join([f"%{sums}", f"%{sums + 1}", "p", *factors])
+        constraint = "+r" if self.sum_scalar == "int" else "+f"
+        operands = [f'"{line}"' for line in _lines(f"%{index}" for index in range(sums))]
+        operands = ['"{"', *operands, f'"}}, {tail};"']
+        registers = _lines(f'"{constraint}"(d[{index}])' for index in range(sums))
+        return (
+            f'#define WGMMA "{self.name(columns)}"\n'
+            f"#define WGMMA_OPERANDS {_continued(operands)}"
+            f'#define WGMMA_KEEP "%{sums + 2}"\n'
+            f"#define WGMMA_SUMS(d) {_continued(registers)}"
+        )
+
+
+def _lines(items: Iterable[str]) -> list[str]:
+    return textwrap.wrap(", ".join(items), 88)
+
+
+def _continued(lines: Iterable[str]) -> str:
+    return "".join(f"\\\n    {line} " for line in lines).rstrip() + "\n"
+
+
+INSTRUCTIONS: Mapping[str, Instruction] = {
+    "float16": Instruction("f16", "f32", 2, transposes=True),
+    "bfloat16": Instruction("bf16", "f32", 2, transposes=True),
+    "tf32": Instruction("tf32", "f32", 4),
+    "float8_e4m3": Instruction("e4m3", "f32", 1),
+    "float8_e5m2": Instruction("e5m2", "f32", 1),
+    "int8": Instruction("s8", "s32", 1, scales=False),
+}

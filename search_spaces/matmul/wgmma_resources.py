@@ -1,0 +1,208 @@
+"""What a schedule of the wgmma template asks of the hardware: formulas beside their meaning.
+
+`rows` and `columns` are those of the product that the tensor cores see: C, or C transposed where a
+schedule swaps the operands. `tile_m` and `tile_n` count along them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from records.schedule import Schedule
+from records.workload import Workload
+from search_spaces import dtypes
+from search_spaces.matmul.parameters import Parameters
+from search_spaces.matmul.portable_resources import ceil_divide
+from search_spaces.matmul.wgmma_instruction import INSTRUCTIONS, ROWS, Instruction
+
+TILES = ("tile_m", "tile_n", "cluster_m", "cluster_n", "swap")  # knobs that cut C
+WARPGROUP = 128  # threads
+SWIZZLE_BYTES = 128  # width of a panel in shared memory, the widest pattern of TMA
+ALIGNMENT_BYTES = 1024  # after which the pattern repeats
+UNIT_REGISTERS = 64 << 10  # of a streaming multiprocessor of compute capability 9.0
+UNIT_SHARED_BYTES = 228 << 10  # the same; each block takes another 1 KiB for the system
+BLOCK_SHARED_BYTES = 1 << 10
+LOADER_REGISTERS = 40
+OTHER_REGISTERS = 36  # addresses, counters, one piece of C; NVRTC 13 spills nothing above that
+INSTRUCTION_REGISTERS = 26  # beside the sums, that ptxas of CUDA 13 wants for one instruction
+MAX_REGISTERS = 240  # that setmaxnreg gives, in steps of 8
+_MAX_CHUNK_BYTES = 128  # of a row of a piece of C on its way through shared memory
+
+
+class Operand(NamedTuple):
+    """A or B as a tile's rows or columns see it."""
+
+    array: str
+    extent: int  # rows of A, columns of B
+    along_k: bool  # neighbours in memory differ in k
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A matmul workload as the template's formulas see it."""
+
+    m: int
+    n: int
+    k: int
+    batch: int
+    dtype: str
+    out_dtype: str
+    a_along_k: bool
+    b_along_k: bool
+
+    @classmethod
+    def of(cls, workload: Workload) -> Problem:
+        given = Parameters.of(workload)
+        return cls(
+            m=given.m,
+            n=given.n,
+            k=given.k,
+            batch=given.batch,
+            dtype=given.dtype,
+            out_dtype=given.out_dtype,
+            a_along_k=given.layout[0] == "n",
+            b_along_k=given.layout[1] == "t",
+        )
+
+    @property
+    def instruction(self) -> Instruction:
+        return INSTRUCTIONS[self.dtype]
+
+    @property
+    def operand_bytes(self) -> int:
+        return self.instruction.element_bytes
+
+    @property
+    def c_bytes(self) -> int:
+        return dtypes.storage(self.out_dtype).itemsize
+
+    def sides(self, swap: bool) -> tuple[Operand, Operand]:
+        """The left operand, whose rows a tile counts, and the right one."""
+        a = Operand("a", self.m, self.a_along_k)
+        b = Operand("b", self.n, self.b_along_k)
+        return (b, a) if swap else (a, b)
+
+    def chunk(self, tile_n: int) -> int:
+        """Columns of a piece of C: as wide as TMA's widest pattern, or less to divide a tile."""
+        return math.gcd(tile_n, _MAX_CHUNK_BYTES // self.c_bytes)
+
+    def staging_bytes(self, tile_n: int, consumers: int, buffers: int, store: str) -> int:
+        """Shared memory for C: `buffers` pieces of 16 rows for each of 4 warps a consumer."""
+        if store == "direct":
+            return 0
+        return consumers * 4 * buffers * 16 * self.chunk(tile_n) * self.c_bytes
+
+    def stage_bytes(self, tile_m: int, tile_n: int, tile_k: int) -> int:
+        return (tile_m + tile_n) * tile_k * self.operand_bytes
+
+    def shared_bytes(
+        self,
+        tile_m: int,
+        tile_n: int,
+        tile_k: int,
+        stages: int,
+        consumers: int,
+        buffers: int,
+        store: str,
+    ) -> int:
+        """Stages, pieces of C, two barriers a stage and two more, and what aligning costs."""
+        tiles = stages * self.stage_bytes(tile_m, tile_n, tile_k)
+        staging = self.staging_bytes(tile_n, consumers, buffers, store)
+        return tiles + staging + 16 * (stages + 1) + ALIGNMENT_BYTES
+
+    def clusters(
+        self, tile_m: int, tile_n: int, cluster_m: int, cluster_n: int, swap: bool
+    ) -> tuple[int, int]:
+        """Rows and columns of clusters of tiles."""
+        left, right = self.sides(swap)
+        return (
+            ceil_divide(left.extent, tile_m * cluster_m),
+            ceil_divide(right.extent, tile_n * cluster_n),
+        )
+
+    def units(
+        self, tile_m: int, tile_n: int, cluster_m: int, cluster_n: int, swap: bool, split_k: int
+    ) -> int:
+        """Units of work for a cluster: one for each of its places, part of k and product."""
+        rows, columns = self.clusters(tile_m, tile_n, cluster_m, cluster_n, swap)
+        return self.batch * split_k * rows * columns
+
+    def partial_sums_bytes(self, split_k: int) -> int:
+        """Scratch: one sum of 4 bytes for each element of C and part of k."""
+        return 0 if split_k == 1 else 4 * split_k * self.batch * self.m * self.n
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a schedule cuts a problem: into tiles, clusters of tiles, and units of work."""
+
+    cluster_rows: int  # of clusters of tiles
+    cluster_columns: int
+    steps: int  # along k, all parts together
+    parts: int  # of split-K
+    units: int  # of work, for a cluster
+    clusters: int  # launched
+    cluster: int  # blocks in one
+
+    @classmethod
+    def of(cls, problem: Problem, schedule: Schedule) -> Grid:
+        rows, columns = problem.clusters(*(schedule[name] for name in TILES))
+        units = problem.batch * schedule["split_k"] * rows * columns
+        cluster = schedule["cluster_m"] * schedule["cluster_n"]
+        most = schedule["blocks"] // cluster if schedule["blocks"] else units
+        return cls(
+            cluster_rows=rows,
+            cluster_columns=columns,
+            steps=ceil_divide(problem.k, schedule["tile_k"]),
+            parts=schedule["split_k"],
+            units=units,
+            clusters=min(most, units),
+            cluster=cluster,
+        )
+
+    @property
+    def blocks(self) -> int:
+        return self.clusters * self.cluster
+
+    @property
+    def rounds(self) -> int:
+        """Units that the busiest cluster works on."""
+        return ceil_divide(self.units, self.clusters)
+
+
+def threads(consumers: int) -> int:
+    return WARPGROUP * (1 + consumers)
+
+
+def launch_registers(consumers: int, resident: int) -> int:
+    """Registers of each thread at launch, by which the compiler is bound: a multiple of 8."""
+    return min(255, UNIT_REGISTERS // (threads(consumers) * resident) // 8 * 8)
+
+
+def consumer_registers(consumers: int, resident: int) -> int:
+    """What a consumer's thread gets when the loader gives its surplus away.
+
+    0 where nothing is to be gained: the launch already gives as many as the compiler may use.
+    """
+    launched = launch_registers(consumers, resident)
+    if launched >= MAX_REGISTERS:
+        return 0
+    surplus = launched - LOADER_REGISTERS
+    return min(MAX_REGISTERS, (launched + surplus // consumers) // 8 * 8)
+
+
+def sums_registers(tile_m: int, tile_n: int, sharers: int) -> int:
+    """Sums that a consumer's thread holds; `sharers` consumers share the rows of a tile."""
+    return tile_m * tile_n // (WARPGROUP * sharers)
+
+
+def sharers(consumers: int, pingpong: bool) -> int:
+    return 1 if pingpong else consumers
+
+
+def row_blocks(tile_m: int, consumers: int, pingpong: bool) -> int:
+    """Instructions' worth of rows of a consumer; 0 where its share is not whole ones."""
+    each = ROWS * sharers(consumers, pingpong)
+    return 0 if tile_m % each else tile_m // each

@@ -1,0 +1,277 @@
+// How the sums of a warp reach C: through the epilogue and, by TMA, through shared memory; or
+// straight from registers; or, unfinished, to the partial sums of split-K.
+//
+// Stands after cuda.h, hopper.h and wgmma_tiles.h.
+
+#ifndef WGMMA_STORE_H
+#define WGMMA_STORE_H
+
+// ---- The workload: types and the epilogue
+
+#ifndef SUM
+#define SUM float        // what the tensor cores add in
+#define VALUE float      // what the epilogue computes in
+#define C_BYTES 2        // an element of C
+#define C_PAIR "cvt.rn.bf16x2.f32"  // two values to an element of C each, where these are smaller
+#define C_WORD(value) __float_as_uint(value)  // a value to an element of C of 4 bytes
+#endif
+#ifndef EPILOGUE
+#define EPILOGUE_PARAMETERS                   // further kernel parameters, each after a comma
+#define EPILOGUE(value, row, column) (value)  // rows are counted through the whole batch
+#endif
+#ifndef EPILOGUE_ARGUMENTS
+#define EPILOGUE_ARGUMENTS  // the same names, each after a comma
+#endif
+
+// ---- The schedule
+
+#ifndef STORE_TMA
+#define STORE_TMA 1  // 1: C goes through shared memory and TMA; 0: straight from registers
+#endif
+#ifndef BUFFERS
+#define BUFFERS 2  // pieces of C that a warp may have on the way through shared memory
+#endif
+#ifndef CHUNK
+#define CHUNK 64  // columns of such a piece; 128 bytes, or less to divide TILE_N
+#endif
+#ifndef REDUCE_LANES
+#define REDUCE_LANES 4  // neighbours in a row that one thread of `reduce` adds: 4, or 1
+#define REDUCE_THREADS 128
+#endif
+
+#define PIECE_PITCH ((SWAP ? 16 : CHUNK) * C_BYTES)  // bytes of a row of a piece of C
+#define PIECE_BYTES (16 * CHUNK * C_BYTES)
+
+// ---- Values
+//
+// Of 16 rows and 16 columns of sums, a lane of a warp has 8, at these distances from its first,
+// which is at row lane / 4 and column lane % 4 * 2.
+
+#define LANE_ROW(i) ((i) / 2 % 2 * 8)
+#define LANE_COLUMN(i) ((i) % 2 + (i) / 4 * 8)
+
+#define DIVIDES(extent, tile, cluster) ((extent) % ((tile) * (cluster)) == 0)
+#define IN_ROWS(row) (DIVIDES(ROWS, TILE_M, CLUSTER_M) || (row) < ROWS)
+#define IN_COLUMNS(column) (DIVIDES(COLUMNS, TILE_N, CLUSTER_N) || (column) < COLUMNS)
+
+// The element of C that a sum becomes; anything outside of C.
+FUNCTION VALUE finished(SUM sum, int batch, int row, int column EPILOGUE_PARAMETERS)
+{
+    if (!IN_ROWS(row) || !IN_COLUMNS(column)) return 0;
+    return EPILOGUE((VALUE)sum, (size_t)batch * M + (SWAP ? column : row), SWAP ? row : column);
+}
+
+#if C_BYTES < 4
+// Two values as elements of C, the first in the low bits.
+FUNCTION unsigned pair_of(VALUE low, VALUE high)
+{
+#if C_BYTES == 2
+    unsigned bits;
+    asm(C_PAIR " %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+#else
+    ushort bits;
+    asm(C_PAIR " %0, %1, %2;" : "=h"(bits) : "f"(high), "f"(low));
+#endif
+    return bits;
+}
+#endif
+
+// One element, or two neighbours, of C.
+FUNCTION void store_one(void *to, VALUE value)
+{
+#if C_BYTES == 4
+    *(unsigned *)to = C_WORD(value);
+#elif C_BYTES == 2
+    *(ushort *)to = pair_of(value, 0);
+#else
+    *(unsigned char *)to = pair_of(value, 0);
+#endif
+}
+
+FUNCTION void store_two(void *to, VALUE first, VALUE second)
+{
+#if C_BYTES == 4
+    *(uint2 *)to = make_uint2(C_WORD(first), C_WORD(second));
+#elif C_BYTES == 2
+    *(unsigned *)to = pair_of(first, second);
+#else
+    *(ushort *)to = pair_of(first, second);
+#endif
+}
+
+// ---- The three ways
+
+#if SPLIT_K > 1
+// Sums of a part of k: SPLIT_K x (BATCH * M) x N.
+FUNCTION void store_partial(const SUM *sums, SUM *partial, const Unit &unit, int row, int column)
+{
+#pragma unroll
+    for (int i = 0; i < 8; i += 2) {
+        const int r = row + LANE_ROW(i), q = column + LANE_COLUMN(i);
+        const size_t c_row = ((size_t)unit.part * BATCH + unit.batch) * M + (SWAP ? q : r);
+        SUM *to = partial + c_row * N + (SWAP ? r : q);
+        if (!IN_ROWS(r)) continue;
+        if (!SWAP && N % 2 == 0) {
+            if (IN_COLUMNS(q)) *(Vector2<SUM> *)to = {sums[i], sums[i + 1]};
+        } else {
+            if (IN_COLUMNS(q)) to[0] = sums[i];
+            if (IN_COLUMNS(q + 1)) to[SWAP ? N : 1] = sums[i + 1];
+        }
+    }
+}
+#elif !STORE_TMA
+FUNCTION void store_direct(const VALUE *values, char *c, const Unit &unit, int row, int column)
+{
+#pragma unroll
+    for (int i = 0; i < 8; i += 2) {
+        const int r = row + LANE_ROW(i), q = column + LANE_COLUMN(i);
+        const size_t c_row = (size_t)unit.batch * M + (SWAP ? q : r);
+        char *to = c + (c_row * N + (SWAP ? r : q)) * C_BYTES;
+        if (!IN_ROWS(r)) continue;
+        if (!SWAP && N % 2 == 0) {
+            if (IN_COLUMNS(q)) store_two(to, values[i], values[i + 1]);
+        } else {
+            if (IN_COLUMNS(q)) store_one(to, values[i]);
+            if (IN_COLUMNS(q + 1)) store_one(to + (SWAP ? (size_t)N : 1) * C_BYTES, values[i + 1]);
+        }
+    }
+}
+#else
+// Shared address of an element of a piece of C: 16-byte units of a row are swapped about by the
+// 128-byte line they lie in, as TMA expects, so that banks do not conflict.
+FUNCTION unsigned staged(unsigned piece, int row, int column)
+{
+    const unsigned byte = row * PIECE_PITCH + column * C_BYTES;
+    return piece + (byte ^ (byte >> 7 & (PIECE_PITCH / 16 - 1)) << 4);
+}
+
+// 16 x 16 values of a warp into its piece of C, from `column` of the piece on; turned if SWAP.
+FUNCTION void stage_values(const VALUE *values, unsigned piece, int column)
+{
+    const int lane = threadIdx.x % 32;
+#if C_BYTES == 2
+    // Four matrices of 8 x 8; lane l gives the address of row l % 8 of matrix l / 8.
+    const int down = lane / 8 % 2 * 8, right = lane / 16 * 8;
+    const unsigned to = SWAP ? staged(piece, column + right + lane % 8, down)
+                             : staged(piece, down + lane % 8, column + right);
+#if SWAP
+#define STMATRIX "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16"
+#else
+#define STMATRIX "stmatrix.sync.aligned.m8n8.x4.shared.b16"
+#endif
+    asm volatile(STMATRIX " [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(pair_of(values[0], values[1])),
+                 "r"(pair_of(values[2], values[3])), "r"(pair_of(values[4], values[5])),
+                 "r"(pair_of(values[6], values[7]))
+                 : "memory");
+#else
+#pragma unroll
+    for (int i = 0; i < 8; i += 2) {
+        const int r = lane / 4 + LANE_ROW(i), q = column + lane % 4 * 2 + LANE_COLUMN(i);
+        if (SWAP) {
+            store_one(__cvta_shared_to_generic(staged(piece, q, r)), values[i]);
+            store_one(__cvta_shared_to_generic(staged(piece, q + 1, r)), values[i + 1]);
+        } else {
+            store_two(__cvta_shared_to_generic(staged(piece, r, q)), values[i], values[i + 1]);
+        }
+    }
+#endif
+}
+
+// Once at most BUFFERS - 1 copies of this warp still read shared memory, the next piece is free.
+FUNCTION void await_piece()
+{
+    if (threadIdx.x % 32 == 0) tma_await_reads<BUFFERS - 1>();
+    __syncwarp();
+}
+
+FUNCTION void send_piece(const TensorMap *map, unsigned piece, int batch, int row, int column)
+{
+    tma_publish();
+    __syncwarp();
+    if (threadIdx.x % 32 == 0)
+        tma_store(map, piece, SWAP ? row : column, SWAP ? column : row, batch);
+}
+#endif
+
+#if SPLIT_K > 1
+#define RESULT SUM *RESTRICT partial
+#elif STORE_TMA
+#define RESULT const TensorMap *RESTRICT c_map EPILOGUE_PARAMETERS
+#else
+#define RESULT char *RESTRICT c EPILOGUE_PARAMETERS
+#endif
+
+// What a warp does with 16 rows of sums, from `row` on. `buffers`: its pieces of shared memory;
+// `buffer`, the one whose turn it is.
+FUNCTION void store_rows(const SUM *sums, const Unit &unit, int row, unsigned buffers, int &buffer,
+                         RESULT)
+{
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int chunk = 0; chunk < TILE_N; chunk += CHUNK) {
+#if SPLIT_K == 1 && STORE_TMA
+        const unsigned piece = buffers + buffer * PIECE_BYTES;
+        await_piece();
+#endif
+#pragma unroll
+        for (int at = chunk; at < chunk + CHUNK; at += 16) {
+            const int lane_row = row + lane / 4, lane_column = unit.column + at + lane % 4 * 2;
+#if SPLIT_K > 1
+            store_partial(sums + at / 2, partial, unit, lane_row, lane_column);
+#else
+            VALUE values[8];
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                values[i] = finished(sums[at / 2 + i], unit.batch, lane_row + LANE_ROW(i),
+                                     lane_column + LANE_COLUMN(i) EPILOGUE_ARGUMENTS);
+#if STORE_TMA
+            stage_values(values, piece, at - chunk);
+#else
+            store_direct(values, c, unit, lane_row, lane_column);
+#endif
+#endif
+        }
+#if SPLIT_K == 1 && STORE_TMA
+        send_piece(c_map, piece, unit.batch, row, unit.column + chunk);
+        buffer = buffer + 1 == BUFFERS ? 0 : buffer + 1;
+#endif
+    }
+}
+
+#if SPLIT_K > 1
+#define RESULT_ARGUMENTS partial
+#elif STORE_TMA
+#define RESULT_ARGUMENTS c_map EPILOGUE_ARGUMENTS
+#else
+#define RESULT_ARGUMENTS c EPILOGUE_ARGUMENTS
+#endif
+
+// ---- The parts of split-K
+
+#if SPLIT_K > 1
+// Adds the parts in their order, so that the result does not depend on timing.
+KERNEL __launch_bounds__(REDUCE_THREADS) void reduce(const SUM *RESTRICT partial,
+                                                     char *RESTRICT c EPILOGUE_PARAMETERS)
+{
+    const size_t elements = (size_t)BATCH * M * N;
+    const size_t first = ((size_t)blockIdx.x * REDUCE_THREADS + threadIdx.x) * REDUCE_LANES;
+    if (first >= elements) return;
+    SUM sums[REDUCE_LANES] = {};
+#pragma unroll
+    for (int part = 0; part < SPLIT_K; part++) {
+        const SUM *from = partial + part * elements + first;
+#if REDUCE_LANES == 4
+        const Vector4<SUM> four = *(const Vector4<SUM> *)from;
+        sums[0] += four.x, sums[1] += four.y, sums[2] += four.z, sums[3] += four.w;
+#else
+        sums[0] += *from;
+#endif
+    }
+#pragma unroll
+    for (int lane = 0; lane < REDUCE_LANES; lane++)
+        store_one(c + (first + lane) * C_BYTES,
+                  EPILOGUE((VALUE)sums[lane], first / N, (int)(first % N) + lane));
+}
+#endif
+
+#endif

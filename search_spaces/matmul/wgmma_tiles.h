@@ -1,0 +1,177 @@
+// Which tile of C is whose turn, and which stage of shared memory a step takes: integers only, so
+// that this part compiles as plain C too, and can be tested on any machine.
+//
+// A unit of work is a tile of C, or the part of its sums that split-K makes a unit. Blocks of a
+// cluster work on neighbouring tiles at the same time; cluster c takes units c, c + CLUSTERS, ...
+
+#ifndef FUNCTION
+#define FUNCTION static inline
+#endif
+
+// ---- The workload, as the tensor cores see it: the product itself, or its transpose if SWAP
+
+#ifndef M
+#define M 4096  // rows of C
+#endif
+#ifndef N
+#define N 4096  // columns of C
+#endif
+#ifndef K
+#define K 4096  // length of the sums
+#endif
+#ifndef BATCH
+#define BATCH 1  // products
+#endif
+
+// ---- The schedule
+
+#ifndef SWAP
+#define SWAP 0  // 1: compute the transpose of C, so that tiles narrow in n become narrow in m
+#endif
+#ifndef TILE_M
+#define TILE_M 128  // rows of a tile: 64 to 256 by 64 (columns of C if SWAP)
+#endif
+#ifndef TILE_N
+#define TILE_N 64  // columns of a tile: 16 to 256 by 16 (rows of C if SWAP)
+#endif
+#ifndef TILE_K
+#define TILE_K 64  // steps of k in one stage of shared memory; 128 bytes, or a multiple
+#endif
+#ifndef STAGES
+#define STAGES 4  // stages of shared memory that are filled and used in turn
+#endif
+#ifndef CLUSTER_M
+#define CLUSTER_M 1  // blocks of a cluster along the rows; they share tiles of the right operand
+#endif
+#ifndef CLUSTER_N
+#define CLUSTER_N 1  // blocks of a cluster along the columns; they share tiles of the left one
+#endif
+#ifndef SPLIT_K
+#define SPLIT_K 1  // parts of k, each a unit of its own
+#endif
+#ifndef RASTER
+#define RASTER 0  // order of tiles: 0 in bands of rows, 1 in bands of columns, 2 along Hilbert's curve
+#endif
+#ifndef GROUP
+#define GROUP 8  // rows (or columns) of clusters in a band; the side of a curve, a power of two
+#endif
+#ifndef CLUSTERS
+#define CLUSTERS 132  // clusters launched
+#endif
+
+// ---- What follows from these
+
+#define ROWS (SWAP ? N : M)
+#define COLUMNS (SWAP ? M : N)
+#define CEIL_DIVIDE(extent, size) (((extent) + (size)-1) / (size))
+#define CLUSTER (CLUSTER_M * CLUSTER_N)
+#define CLUSTER_ROWS CEIL_DIVIDE(CEIL_DIVIDE(ROWS, TILE_M), CLUSTER_M)
+#define CLUSTER_COLUMNS CEIL_DIVIDE(CEIL_DIVIDE(COLUMNS, TILE_N), CLUSTER_N)
+#define CLUSTER_TILES (CLUSTER_ROWS * CLUSTER_COLUMNS)
+#define STEPS CEIL_DIVIDE(K, TILE_K)
+#define PART_STEPS CEIL_DIVIDE(STEPS, SPLIT_K)
+#define UNITS (BATCH * SPLIT_K * CLUSTER_TILES)  // for a cluster
+
+struct Place {
+    int row, column;
+};
+
+struct Unit {
+    int batch, part;        // which product, and which part of k
+    int row, column;        // of the tile's first element
+    int first_step, steps;  // along k, TILE_K each
+};
+
+struct Slot {
+    int stage;
+    int phase;  // 0 and 1 in turn, each time round
+};
+
+FUNCTION int smaller(int x, int y) { return x < y ? x : y; }
+
+// ---- Order of tiles
+
+// Hilbert's curve through a square of GROUP x GROUP: quadrants are visited in turn, each one a
+// smaller curve, turned or mirrored so that the ends meet.
+FUNCTION struct Place along_curve(int index)
+{
+    struct Place at = {0, 0};
+    for (int side = 1; side < GROUP; side *= 2) {
+        const int down = index / 2 % 2, right = (index + down) % 2;
+        if (!right) {
+            const int row = down ? side - 1 - at.row : at.row;
+            at.row = down ? side - 1 - at.column : at.column;
+            at.column = row;
+        }
+        at.row += down * side;
+        at.column += right * side;
+        index /= 4;
+    }
+    return at;
+}
+
+// Bands of GROUP rows, walked column by column, to and fro. With Hilbert's order every whole
+// square of a band is walked along the curve instead.
+FUNCTION struct Place in_bands(int index, int rows, int columns)
+{
+    const int band = index / (GROUP * columns);
+    const int height = rows % GROUP == 0 ? GROUP : smaller(GROUP, rows - band * GROUP);
+    const int inside = index % (GROUP * columns);
+    struct Place at = {inside % height, inside / height};
+    if (RASTER == 2 && height == GROUP) {
+        const int square = inside / (GROUP * GROUP);
+        if ((square + 1) * GROUP <= columns) {
+            at = along_curve(inside % (GROUP * GROUP));
+            at.column += square * GROUP;
+        }
+    }
+    at.row += band * GROUP;
+    if (band % 2) at.column = columns - 1 - at.column;
+    return at;
+}
+
+FUNCTION struct Place place_of(int index)
+{
+    struct Place at;
+    if (RASTER == 1) {
+        const struct Place turned = in_bands(index, CLUSTER_COLUMNS, CLUSTER_ROWS);
+        at.row = turned.column;
+        at.column = turned.row;
+    } else {
+        at = in_bands(index, CLUSTER_ROWS, CLUSTER_COLUMNS);
+    }
+    return at;
+}
+
+// Unit `index` of a cluster, for the block of that rank. Where clusters do not divide the tiles, a
+// tile may lie wholly outside of C: it is computed from zeros, and stores nothing.
+FUNCTION struct Unit unit_of(int index, int rank)
+{
+    const struct Place at = place_of(index % CLUSTER_TILES);
+    struct Unit unit;
+    unit.batch = index / CLUSTER_TILES / SPLIT_K;
+    unit.part = index / CLUSTER_TILES % SPLIT_K;
+    unit.row = (at.row * CLUSTER_M + rank % CLUSTER_M) * TILE_M;
+    unit.column = (at.column * CLUSTER_N + rank / CLUSTER_M) * TILE_N;
+    unit.first_step = unit.part * PART_STEPS;
+    unit.steps = smaller(PART_STEPS, STEPS - unit.first_step);
+    return unit;
+}
+
+// ---- Stages: step i of a block takes stage i % STAGES; the phase changes each time round
+
+FUNCTION struct Slot next_slot(struct Slot slot)
+{
+    const int wraps = slot.stage + 1 == STAGES;
+    slot.stage = wraps ? 0 : slot.stage + 1;
+    slot.phase ^= wraps;
+    return slot;
+}
+
+FUNCTION struct Slot skip_slots(struct Slot slot, int steps)
+{
+    const int stage = slot.stage + steps;
+    slot.stage = stage % STAGES;
+    slot.phase ^= stage / STAGES % 2;
+    return slot;
+}
