@@ -87,6 +87,7 @@ class FakeCuda:
         self.depth = 0  # of PyCUDA's stack of contexts
         self.contexts = 0  # retained and not given back
         self.lost = ""  # why every call fails
+        self.free_bytes = 1 << 30
         self.allocations: dict[int, npt.NDArray[np.uint8]] = {}
         self.library = FakeLibCuda()
         self._texts: dict[bytes, str] = {}
@@ -198,7 +199,7 @@ class FakeDevice:
         return self._fake.capability
 
     def total_memory(self) -> int:
-        return 1 << 30
+        return self._fake.free_bytes
 
     def pci_bus_id(self) -> str:
         return f"0000:{self._index:02}:00.0"
@@ -254,6 +255,8 @@ class FakeEvent:
 class FakeAllocation:
     def __init__(self, fake: FakeCuda, size: int) -> None:
         fake.check()
+        if size > fake.free_bytes:
+            raise Error("cuMemAlloc failed: out of memory")
         raw = np.zeros(size + _ALIGNMENT_BYTES, np.uint8)
         skipped = -raw.ctypes.data % _ALIGNMENT_BYTES
         memory = raw[skipped : skipped + size]
@@ -269,7 +272,8 @@ class FakeAllocation:
         del self._fake.allocations[self._address]
 
     def __del__(self) -> None:
-        self._fake.allocations.pop(self._address, None)
+        if hasattr(self, "_address"):
+            self._fake.allocations.pop(self._address, None)
 
 
 class FakeModule:
