@@ -5,63 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from autotune.cli import CommandGroup
+from autotune.cli.matmul_options import MATMUL_OPTIONS, Decorator
 from records.errors import InvalidInputError, MissingComponentError
 from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
-from search_spaces.matmul.steps import STEPS
-from search_spaces.matmul.workload import ACCUMULATORS, LAYOUTS
 
 if TYPE_CHECKING:
     from records.store import TuningDatabase
-
-Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-MATMUL_OPTIONS: tuple[Decorator, ...] = (
-    click.option("-m", "m", type=int, metavar="SIZE", required=True, help="Rows of A and C."),
-    click.option("-n", "n", type=int, metavar="SIZE", required=True, help="Columns of B and C."),
-    click.option(
-        "-k", "k", type=int, metavar="SIZE", required=True, help="Columns of A, rows of B."
-    ),
-    click.option(
-        "--batch",
-        type=int,
-        metavar="N",
-        default=1,
-        show_default=True,
-        help="Products side by side.",
-    ),
-    click.option(
-        "--dtype",
-        type=click.Choice(list(ACCUMULATORS)),
-        default="float32",
-        show_default=True,
-        help="Type of A, B and C.",
-    ),
-    click.option(
-        "--accumulate",
-        type=click.Choice(list(ACCUMULATORS)),
-        help="Type of the sums.  [default: that of A, but float32 for float16]",
-    ),
-    click.option(
-        "--layout",
-        type=click.Choice(LAYOUTS),
-        default="nn",
-        show_default=True,
-        help="A letter for A, one for B: n as written, t stored transposed.",
-    ),
-    click.option(
-        "--epilogue",
-        default="",
-        metavar="STEP,…",
-        help=f"Steps on the result, in this order: {', '.join(STEPS)}.",
-    ),
-)
 
 OP_OPTIONS: dict[str, tuple[Decorator, ...]] = {
     "matmul": MATMUL_OPTIONS,

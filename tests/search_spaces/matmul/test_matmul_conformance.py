@@ -31,4 +31,10 @@ class TestMatmul(OpConformance):
             matmul(m=6, n=10, k=12, dtype="bfloat16", epilogue="bias,relu"),
             matmul(m=6, n=10, k=16, dtype="float8_e4m3"),
             matmul(m=6, n=10, k=16, dtype="int8"),
+            matmul(m=6, n=10, k=16, dtype="tf32", layout="tt", epilogue="row_scale,column_scale"),
+            matmul(m=6, n=10, k=16, dtype="int8", out_dtype="bfloat16", scale="row_column"),
+            matmul(m=6, n=10, k=16, dtype="float8_e5m2", out_dtype="float16", scale="tensor"),
+            matmul(groups=[2, 0, 5], n=10, k=16, dtype="bfloat16"),
+            matmul(m=6, n=10, k=16, dtype="float16", b_dtype="int8", zero_point=True),
+            matmul(groups=[4, 1], n=6, k=8, dtype="float16", b_dtype="int4", layout="nt"),
         ]
