@@ -16,6 +16,7 @@ from pathlib import Path
 from records.target import Target
 
 WAITED_SHARE = 0.05  # of a run's time, over all our threads, above which it does not count
+SETTLE_S = 0.0005  # a thread's waiting is counted when it gets a core: let it have ours
 ATTEMPTS = 4  # then the fastest of them counts after all
 
 _THREADS = Path("/proc/self/task")
@@ -37,14 +38,15 @@ def on_this_host(target: Target) -> bool:
 def calm(run: Callable[[], float]) -> Timed:
     """The first of `ATTEMPTS` runs that nobody disturbed, or the fastest of them.
 
-    `run` returns the seconds that it measured, perhaps of one of its launches. Where the system does not tell how long threads
-    waited, every run counts as calm.
+    `run` returns the seconds that it measured, perhaps of one of its launches. Where the system
+    does not tell how long threads waited, every run counts as calm.
     """
     times_s = []
     for _ in range(ATTEMPTS):
         before_s, started_s = waited_s(), time.perf_counter()
         time_s = run()
         lasted_s = time.perf_counter() - started_s
+        time.sleep(SETTLE_S)
         if waited_s() - before_s <= WAITED_SHARE * lasted_s:
             return Timed(time_s, disturbed=False)
         times_s.append(time_s)

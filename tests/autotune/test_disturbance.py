@@ -23,6 +23,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, waits_s: list[float]) -> None:
     readings = iter(total_s[1:])
     monkeypatch.setattr(disturbance, "waited_s", lambda: next(readings))
     clock_s = itertools.count(0.0)
+    monkeypatch.setattr(disturbance.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(disturbance.time, "perf_counter", lambda: next(clock_s))
 
 
