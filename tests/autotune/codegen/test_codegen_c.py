@@ -160,6 +160,31 @@ def test_many_shapes_are_told_apart(
     assert [Workload.from_json(json.loads(line)) for line in lines] == workloads
 
 
+def test_a_parameter_that_only_some_kernels_have_is_empty_for_the_others(
+    database: TuningDatabase, target: Target, tmp_path: Path
+) -> None:
+    found = tool("gcc")
+    plain, grouped, wide = (
+        matmul(m=4, n=2, k=2, dtype="float16"),
+        matmul(groups=[3, 0, 1], n=2, k=2, dtype="float16"),
+        matmul(m=4, n=2, k=2, dtype="float16", out_dtype="float32"),
+    )
+    for workload in (plain, grouped, wide):
+        database.add(naive_record(workload, target))
+    build(database, target, tmp_path)
+    lookups = "".join(
+        f'puts(autotune_find_matmul(4, 2, 2, 1, "float16", NULL, "nn", "", "{out_dtype}", '
+        f'"{groups}")->workload);'
+        for out_dtype, groups in (("", ""), ("", "3,0,1"), ("float32", ""))
+    )
+    (tmp_path / "main.c").write_text(
+        f'#include <stdio.h>\n#include "autotune_kernels.h"\nint main(void){{{lookups}return 0;}}'
+    )
+    done(found, "-std=c99", *STRICT, tmp_path / "main.c", "-o", tmp_path / "main")
+    lines = done(tmp_path / "main").splitlines()
+    assert [Workload.from_json(json.loads(line)) for line in lines] == [plain, grouped, wide]
+
+
 CMAKE_PROJECT = """\
 cmake_minimum_required(VERSION 3.16)
 project(consumer C CXX)
