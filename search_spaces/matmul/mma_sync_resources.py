@@ -1,0 +1,117 @@
+"""What a schedule of the mma_sync template asks of the hardware: formulas beside their meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from records.workload import Workload
+from search_spaces import dtypes
+from search_spaces.matmul.parameters import Parameters
+from search_spaces.matmul.portable_resources import ceil_divide
+from search_spaces.matmul.tensor_core_types import DEPTH_BYTES, sum_words
+
+WARP = 32
+ROWS, PAIR = 16, 16  # of a fragment of A; columns of the two fragments of B that load together
+MAX_REGISTERS = 255  # of one thread
+OTHER_REGISTERS = 44  # addresses, counters, bounds; NVRTC 13 for sm_80 and sm_90a uses 35 to 55
+PARTIAL_BYTES = 4  # of a sum of a part of k
+SLAB_PAD = 8  # words after each row on the way to C: 8 rows apart by 8 banks meet in none
+_COPIES = (16, 8, 4)  # bytes that cp.async moves
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A matmul workload as the template's formulas see it."""
+
+    m: int
+    n: int
+    k: int
+    batch: int
+    element_bytes: int  # of A and B
+    c_bytes: int
+    sum_words: int  # registers of a thread for 16 x 8 sums
+    a_along_k: bool  # neighbours in memory differ in k
+    b_along_k: bool
+
+    @classmethod
+    def of(cls, workload: Workload) -> Problem:
+        given = Parameters.of(workload)
+        return cls(
+            m=given.m,
+            n=given.n,
+            k=given.k,
+            batch=given.batch,
+            element_bytes=dtypes.dtype(given.dtype).bits // 8,
+            c_bytes=dtypes.storage(given.out_dtype).itemsize,
+            sum_words=sum_words(given),
+            a_along_k=given.layout[0] == "n",
+            b_along_k=given.layout[1] == "t",
+        )
+
+    @property
+    def step_k(self) -> int:
+        """Elements of k in one product."""
+        return DEPTH_BYTES // self.element_bytes
+
+    @property
+    def a_copy_bytes(self) -> int:
+        """What one asynchronous copy of A moves; 0 if rows are not even multiples of 4 bytes."""
+        return _copy_bytes((self.k if self.a_along_k else self.m) * self.element_bytes)
+
+    @property
+    def b_copy_bytes(self) -> int:
+        return _copy_bytes((self.k if self.b_along_k else self.n) * self.element_bytes)
+
+    @property
+    def c_lanes(self) -> int:
+        """Neighbours in a row of C that are stored together: up to 16 bytes, and such that a warp's
+        lanes find work in 16 rows of 16 columns."""
+        return next(lanes for lanes in (8, 4, 2, 1) if self._stores(lanes))
+
+    def _stores(self, lanes: int) -> bool:
+        return lanes * self.c_bytes <= 16 and self.n % lanes == 0
+
+    def tile_bytes(self, block_m: int, block_n: int, block_k: int) -> int:
+        """Of A and B that a block multiplies at a time."""
+        return (block_m + block_n) * block_k * self.element_bytes
+
+    def shared_bytes(
+        self,
+        block_m: int,
+        block_n: int,
+        block_k: int,
+        warp_m: int,
+        warp_n: int,
+        stages: int,
+        staged_store: bool,
+    ) -> int:
+        """The tiles; afterwards, in the same place, the slab of each warp on its way to C."""
+        slab = ROWS * (warp_n + SLAB_PAD) * PARTIAL_BYTES if staged_store else 0
+        slabs = warps(block_m, block_n, warp_m, warp_n) * slab
+        return max(stages * self.tile_bytes(block_m, block_n, block_k), slabs)
+
+    def registers(self, warp_m: int, warp_n: int, fragments: int) -> int:
+        """32-bit registers of a thread: its sums, `fragments` sets of operands, and the rest."""
+        sums = warp_m // ROWS * (warp_n // 8) * self.sum_words
+        operands = fragments * 4 * (warp_m // ROWS + warp_n // PAIR)
+        return sums + operands + OTHER_REGISTERS
+
+    def partial_sums_bytes(self, split_k: int) -> int:
+        """Scratch: one value for each element of C and part of k."""
+        if split_k == 1:
+            return 0
+        return split_k * self.batch * self.m * self.n * PARTIAL_BYTES
+
+
+def warps(block_m: int, block_n: int, warp_m: int, warp_n: int) -> int:
+    """Of a block."""
+    return (block_m // warp_m) * (block_n // warp_n)
+
+
+def tiles(problem: Problem, block_m: int, block_n: int) -> int:
+    """Of C, in one product."""
+    return ceil_divide(problem.m, block_m) * ceil_divide(problem.n, block_n)
+
+
+def _copy_bytes(row_bytes: int) -> int:
+    return next((size for size in _COPIES if row_bytes % size == 0), 0)

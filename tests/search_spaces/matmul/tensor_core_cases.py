@@ -1,0 +1,65 @@
+"""Targets and helpers that the tests of the CUDA templates share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cuda_emulation import emulate
+from kernel_checks import error_ratio
+
+from records.schedule import Schedule
+from records.target import Target
+from records.workload import Workload
+from search_spaces import dtypes
+from search_spaces.dialect import CUDA
+from search_spaces.matmul.op import MATMUL
+from search_spaces.template import Template
+
+_LIMITS: dict[str, Any] = {
+    "kind": "gpu",
+    "units": 132,
+    "max_group": 1024,
+    "shared_bytes": 227 << 10,
+    "registers": 65536,
+    "warp": 32,
+    "cache_bytes": 50 << 20,
+    "memory_bytes": 80 << 30,
+    "dtypes": ("float16", "float32", "float64"),
+}
+
+
+def gpu(arch: str = "sm_90a", **limits: Any) -> Target:
+    return Target.of("cuda", "Some NVIDIA", arch, {**_LIMITS, **limits})
+
+
+GPU = gpu()
+
+
+def sampled(
+    template: Template,
+    workload: Workload,
+    count: int,
+    seed: int = 0,
+    keep: Callable[[Schedule], bool] = lambda schedule: True,
+) -> list[Schedule]:
+    """Some schedules of its space on `GPU`, always the same ones."""
+    space = template.space(workload, GPU)
+    drawn = space.sample(min(space.size, 600), np.random.default_rng(seed))
+    return [schedule for schedule in drawn if keep(schedule)][:count]
+
+
+def assert_right_in_emulation(
+    template: Template, workload: Workload, schedule: Schedule, directory: Path
+) -> None:
+    """The same right result whether threads and copies hurry or dawdle."""
+    source = template.render(workload, schedule, CUDA)
+    inputs = MATMUL.inputs(workload, 0)
+    (c,) = (array for array in source.arrays if array.role == "output")
+    for dawdle in (False, True):
+        outputs = emulate(source, inputs, directory, reversed=dawdle, late=dawdle)
+        found = {"c": dtypes.decode(c.dtype, outputs["c"]).reshape(c.shape)}
+        ratio = error_ratio(workload, inputs, found)
+        assert ratio <= 1, f"{workload}: {schedule}: error is {ratio:.3g} times what is allowed"
