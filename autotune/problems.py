@@ -150,9 +150,9 @@ class _Worst:
     def _values(self, rows: slice) -> npt.NDArray[np.float64]:
         """A copy of the actual elements, as numbers."""
         actual = self._actual[rows]
-        if self._dtype is not None:
-            actual = dtypes.decode(self._dtype, actual)
-        return actual.astype(np.float64)
+        if self._dtype is None:
+            return actual.astype(np.float64)
+        return dtypes.decode(self._dtype, actual).astype(np.float64, copy=False)
 
     def verdict(self) -> Verdict:
         if self._first is None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from records.workload import Workload
@@ -63,9 +61,10 @@ def _sums(given: Parameters, inputs: Operands, unit: float) -> tuple[Values, Val
     size = np.empty((given.batch * given.m, given.n))
     error = np.empty_like(size)
     for product in products(given, inputs):
-        norms = _Norms.of(product, given.k)
-        size[product.rows] = norms.bound
-        error[product.rows] = norms.bound * _sum_error(given, unit) + norms.operands_error(given)
+        bound = np.multiply.outer(_norms(product.a, given.k), _norms(product.b, given.k))
+        size[product.rows] = bound
+        error[product.rows] = bound * _sum_error(given, unit)
+        error[product.rows] += _operands_error(given, product, bound)
         if product.scale is not None:
             scale = np.abs(product.scale)
             size[product.rows] *= scale
@@ -83,41 +82,38 @@ def _sum_error(given: Parameters, unit: float) -> float:
     return ordinary
 
 
-@dataclass(frozen=True)
-class _Norms:
-    """`bound`: |a_i| |b_j| in the Euclidean norm, `bound_4` in the 4-norm. `exact`: whether
-    every element of A and B has no more than tf32's bits."""
-
-    bound: Values
-    bound_4: Values
-    exact: bool
-
-    @classmethod
-    def of(cls, product: Product, k: int) -> _Norms:
-        (a, a_4, a_exact), (b, b_4, b_exact) = _norms(product.a, k), _norms(product.b, k)
-        outer = np.multiply.outer
-        return cls(outer(a, b), outer(a_4, b_4), a_exact and b_exact)
-
-    def operands_error(self, given: Parameters) -> Values | float:
-        """What rounding A and B before they are multiplied may do to a sum."""
-        if given.quantised:
-            roundoffs = _OPERAND_ROUNDOFFS
-        elif given.dtype == "tf32" and not self.exact:
-            roundoffs = _TF32_ROUNDOFFS
-        else:
-            return 0.0
-        worst = 4 * self.bound if given.dtype == "tf32" else self.bound
-        return dtypes.unit_roundoff(given.dtype) * np.minimum(worst, roundoffs * self.bound_4)
+def _operands_error(given: Parameters, product: Product, bound: Values) -> Values | float:
+    """What rounding A and B before they are multiplied may do to a sum."""
+    a, b, k = product.a, product.b, given.k
+    if given.quantised:
+        worst, usual = 1.0, _OPERAND_ROUNDOFFS
+    elif given.dtype == "tf32" and not (_is_tf32(a, k) and _is_tf32(b, k)):
+        worst, usual = 4.0, _TF32_ROUNDOFFS
+    else:
+        return 0.0
+    bound_4 = np.multiply.outer(_norms_4(a, k), _norms_4(b, k))
+    errors = np.minimum(worst * bound, usual * bound_4) * dtypes.unit_roundoff(given.dtype)
+    return np.asarray(errors)
 
 
-def _norms(matrix: Matrix, k: int) -> tuple[Values, Values, bool]:
-    """Euclidean norms and 4-norms of the rows, and whether tf32 holds every element."""
-    norms, norms_4, exact = np.empty(matrix.count), np.empty(matrix.count), True
+def _is_tf32(matrix: Matrix, k: int) -> bool:
+    """Whether tf32 holds every element as it is."""
+    bits = (panel.astype(np.float32).view(np.uint32) for _, panel in matrix.panels(k))
+    return not any(np.any(each & 0x1FFF) for each in bits)
+
+
+def _norms(matrix: Matrix, k: int) -> Values:
+    """Euclidean norms of the rows."""
+    norms = np.empty(matrix.count)
+    for rows, panel in matrix.panels(k):
+        norms[rows] = np.sqrt(np.einsum("ij,ij->i", panel, panel))
+    return norms
+
+
+def _norms_4(matrix: Matrix, k: int) -> Values:
+    """4-norms of the rows."""
+    norms = np.empty(matrix.count)
     for rows, panel in matrix.panels(k):
         squares = panel * panel
-        norms[rows] = np.sqrt(squares.sum(axis=1))
-        norms_4[rows] = np.sqrt(np.sqrt(np.einsum("ij,ij->i", squares, squares)))
-        if exact and matrix.dtype == "float32":
-            single = panel.astype(np.float32)
-            exact = not np.any(single.view(np.uint32) & 0x1FFF)
-    return norms, norms_4, exact
+        norms[rows] = np.sqrt(np.sqrt(np.einsum("ij,ij->i", squares, squares)))
+    return norms

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from autotune import call_arguments
+from autotune.backends import guards
 from autotune.backends.base import Backend
 from autotune.backends.simulated import SimulatedBackend
 from autotune.device_names import open_backend
@@ -105,6 +106,15 @@ def test_a_device_multiplies_weights_of_four_bits(backend: Backend) -> None:
     called = backend.launcher(kernel, binary)(given.inputs)
     assert called["c"].dtype == np.uint16
     assert check(given, called).error == ""
+
+
+def test_guard_bands_spoil_sums_of_every_format() -> None:
+    for seed in range(3):
+        band = guards.pattern(seed)
+        assert np.isnan(dtypes.decode("bfloat16", band.view(np.uint16))).all()
+        for name in ("float8_e4m3", "float8_e5m2"):
+            values = dtypes.decode(name, band)
+            assert np.all(np.isnan(values) | (np.abs(values) > 287))
 
 
 A = Array("a", (2, 3), "bfloat16", "input")
