@@ -14,7 +14,7 @@ Bytes = npt.NDArray[np.uint8]
 def pattern(seed: int) -> Bytes:
     """`GUARD_BYTES` bytes that are NaN in every floating type, and differ between seeds.
 
-    In float8, where a byte holds too few NaNs, they are NaN or beyond 287 in size.
+    In float8, where a byte holds too few NaNs, they are NaN or beyond 143 in size.
 
     A kernel that reads beyond an input then spoils its result; one that copies one buffer's
     guard to another's does not go unseen.
