@@ -95,7 +95,7 @@ def _facts(info: DeviceInfo, peaks: Peaks | None, peaks_problem: str) -> Iterato
     if peaks:
         yield "copy", f"{peaks.copy_bytes_per_s / 1e9:.1f} GB/s, read plus written"
         for dtype, flops_per_s in peaks.flops_per_s.items():
-            yield f"{dtype} FMA", f"{flops_per_s / 1e9:.1f} GFLOP/s"
+            yield f"{dtype} peak", f"{flops_per_s / 1e9:.1f} GFLOP/s"
     if peaks_problem:
         yield "peaks", f"not measured: {peaks_problem}"
 
@@ -108,4 +108,8 @@ def _limit_facts(target: Target) -> Iterator[tuple[str, str]]:
     yield "local memory", size(target.limit("shared_bytes", None))
     yield "vectors", size(target.limit("vector_bytes", None))
     yield "memory", size(target.limit("memory_bytes", None))
+    if target.limit("cache_bytes"):
+        yield "last cache", size(target.limit("cache_bytes"))
+    if target.limit("clock_mhz"):
+        yield "clock", f"up to {target.limit('clock_mhz')} MHz"
     yield "types", ", ".join(target.limit("dtypes", ())) or unknown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import numpy.typing as npt
@@ -49,7 +50,7 @@ class CudaBackend:
     def dialect(self) -> Dialect:
         return CUDA
 
-    @property
+    @cached_property
     def environment(self) -> Mapping[str, Value]:
         environment: dict[str, Value] = {
             "cuda": driver.driver_version(),

@@ -55,6 +55,7 @@ class Session:
 
     Its primary context (the one of PyTorch and of the CUDA runtime, so their pointers are ours)
     is retained at the first need, is current only inside `active`, and is given back by `close`.
+    One thread uses it at a time.
     Whoever only asks for attributes or compiles takes no memory on the device.
 
     An error that the context does not survive (an illegal address, a trap) makes every later use
@@ -69,6 +70,7 @@ class Session:
         self.device = self.cuda.Device(index)
         self._context: Any = None
         self._stream: Any = None
+        self._depth = 0  # of `active`
         self._lost = ""
         self._held: weakref.WeakSet[Releasable] = weakref.WeakSet()
 
@@ -93,19 +95,13 @@ class Session:
         """The context is current within; PyCUDA's errors leave as `DeviceError`. Nests."""
         if self._lost:
             raise DeviceError(self._lost)
-        try:
-            if self._context is None:
-                self._context = self.device.retain_primary_context()
-            self._context.push()
-        except self.cuda.Error as error:
-            raise DeviceError(f"using cuda:{self.index} for {doing}: {error}") from None
+        self._enter(doing)
         try:
             yield
         except self.cuda.Error as error:
             raise self._explained(doing, error) from None
         finally:
-            with suppress(*([self.cuda.Error] if self._lost else [])):
-                self.cuda.Context.pop()
+            self._leave()
 
     def hold(self, resource: Releasable) -> None:
         """Release it in `close`, if it still lives then."""
@@ -121,6 +117,22 @@ class Session:
             context.detach()
             # PyCUDA pushes a context that it detaches, and releasing does not pop a primary one.
             self.native.pop_if_current(context.handle)
+
+    def _enter(self, doing: str) -> None:
+        if self._depth == 0:  # one driver call a launch matters to short kernels
+            try:
+                if self._context is None:
+                    self._context = self.device.retain_primary_context()
+                self._context.push()
+            except self.cuda.Error as error:
+                raise DeviceError(f"using cuda:{self.index} for {doing}: {error}") from None
+        self._depth += 1
+
+    def _leave(self) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            with suppress(*([self.cuda.Error] if self._lost else [])):
+                self.cuda.Context.pop()
 
     def _explained(self, doing: str, error: Exception) -> DeviceError:
         """Asks the context whether it has outlived the error: the driver's codes do not tell."""

@@ -24,9 +24,10 @@ class CudaLauncher:
 
     Host arrays are copied both ways, and the call waits. Arrays on the device (PyTorch, CuPy,
     PyCUDA, anything with `__cuda_array_interface__` or `__dlpack__`) are used where they lie;
-    work goes to `queue`, by default to the legacy default stream, and is not waited for. Outputs
-    that are not given are PyTorch tensors where an input is one, else PyCUDA's `GPUArray`s (with
-    the bits of types that numpy does not know).
+    work goes to `queue` and is not waited for. Without one it goes to PyTorch's current stream
+    where an input is a tensor, else to the legacy default stream. Outputs that are not given are
+    tensors where an input is one, else PyCUDA's `GPUArray`s (with the bits of types that numpy
+    does not know).
     """
 
     def __init__(self, session: Session, source: KernelSource, binary: bytes) -> None:
@@ -63,6 +64,8 @@ class CudaLauncher:
 
     def _call_on_device(self, given: Given, queue: Any) -> dict[str, Any]:
         inputs: dict[str, DeviceArray] = given.inputs
+        if queue is None:
+            queue = _current_stream(inputs)
         with self._session.active("memory for the outputs"):
             outputs = given.outputs_or(partial(self._device_output, inputs))
         refuse_overlap(inputs, outputs)
@@ -104,17 +107,33 @@ class CudaLauncher:
         return self._staging[name]
 
     def _device_output(self, inputs: Mapping[str, DeviceArray], array: Array) -> DeviceArray:
-        tensors = [each.owner for each in inputs.values() if hasattr(each.owner, "new_empty")]
-        made = _tensor(tensors[0], array) if tensors else None
+        tensor = _first_tensor(inputs)
+        made = _beside(tensor, array) if tensor is not None else None
         if made is None:
             made = gpu_array()(array.storage_shape, array.storage)
         output: DeviceArray = device_arrays.checked(array, made, self._session.index)
         return output
 
 
-def _tensor(like: Any, array: Array) -> Any:
-    """A PyTorch tensor beside another, or `None` where PyTorch has no such type."""
-    torch = sys.modules[type(like).__module__.partition(".")[0]]
+def _first_tensor(arrays: Mapping[str, DeviceArray]) -> Any:
+    """The first PyTorch tensor, or `None`."""
+    owners = (each.owner for each in arrays.values())
+    return next((owner for owner in owners if hasattr(owner, "new_empty")), None)
+
+
+def _current_stream(arrays: Mapping[str, DeviceArray]) -> Any:
+    tensor = _first_tensor(arrays)
+    return _torch(tensor).cuda.current_stream(tensor.device) if tensor is not None else None
+
+
+def _beside(tensor: Any, array: Array) -> Any:
+    """A new tensor on the same device, or `None` where PyTorch has no such type."""
+    torch = _torch(tensor)
     names = (array.dtype, f"{array.dtype}fn", array.storage.name)
     dtype = next((getattr(torch, name) for name in names if hasattr(torch, name)), None)
-    return like.new_empty(array.storage_shape, dtype=dtype) if dtype is not None else None
+    return tensor.new_empty(array.storage_shape, dtype=dtype) if dtype is not None else None
+
+
+def _torch(tensor: Any) -> Any:
+    """The package that a tensor comes from: we never import it ourselves."""
+    return sys.modules[type(tensor).__module__.partition(".")[0]]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from autotune import child, peak_kernels
+from autotune.backends import probes
 from autotune.backends.opencl import discovery, runtimes
 from autotune.backends.opencl.backend import open_device
 from autotune.backends.opencl.driver import find_device
@@ -98,7 +99,7 @@ def test_a_device_that_went_away_is_said_so() -> None:
 
 def test_peaks_of_a_real_device_are_plausible(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peak_kernels, "_SEARCH_S", (0.0, 0.05))
-    monkeypatch.setattr(peak_kernels, "_COPY_BYTES", (1 << 20, 1 << 20))
+    monkeypatch.setattr(probes, "_COPY_BYTES", (1 << 20, 1 << 20))
     backend = open_device(name)
     peaks = peak_kernels.measure(backend)
     backend.close()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Iterator
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,35 @@ def test_tensors_are_taken_by_their_own_interface(
 
 
 @pytest.mark.usefixtures("mine")
+def test_tensors_give_tensors_on_the_stream_that_is_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+    fake: FakeCuda,
+    launcher: Launcher,
+    x: npt.NDArray[np.float32],
+) -> None:
+    torch = ModuleType("torch")
+
+    class TorchTensor(Tensor):
+        device = "cuda:0"
+        __module__ = "torch"
+
+        def new_empty(self, shape: tuple[int, ...], dtype: str) -> Tensor:
+            return TorchTensor(on_gpu(np.zeros(shape, np.float32)), dtype)
+
+    current = SimpleNamespace(cuda_stream=0x77)
+    torch.__dict__.update(
+        float32="torch.float32", cuda=SimpleNamespace(current_stream=lambda device: current)
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    fake.library.calls.clear()
+    y = launcher({"x": TorchTensor(on_gpu(x))})["y"]
+    assert isinstance(y, TorchTensor)
+    np.testing.assert_allclose(y.array.get(), expected(x), rtol=1e-6)
+    recorded = [call[1][1].value for call in fake.library.calls if call[0] == "cuEventRecord"]
+    assert recorded[0] == 0x77
+
+
+@pytest.mark.usefixtures("mine")
 def test_dlpack_is_read_without_being_consumed(
     launcher: Launcher, x: npt.NDArray[np.float32]
 ) -> None:
@@ -166,15 +196,14 @@ def test_what_does_not_fit_is_refused_with_its_reason(
 def test_work_goes_to_the_stream_that_is_given(
     fake: FakeCuda, launcher: Launcher, x: npt.NDArray[np.float32]
 ) -> None:
-    pycuda_stream = fake.module().Stream()
+    mine = sys.modules["pycuda.driver"].Stream()
     given = on_gpu(x)
-    fake.library.calls.clear()
     launcher({"x": given}, queue=None)
     launcher({"x": given}, queue=SimpleNamespace(cuda_stream=0))  # PyTorch's default
-    assert [call.stream for call in fake.launches("plus")] == [0, 0]
+    launcher({"x": given}, queue=mine)
+    assert [call.stream for call in fake.launches("plus")] == [0, 0, mine.handle]
     with pytest.raises(InvalidInputError, match="stream of PyCUDA"):
         launcher({"x": given}, queue="a stream")
-    del pycuda_stream
 
 
 @pytest.mark.usefixtures("mine")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from autotune import peak_kernels
+from autotune.backends import probes
 from autotune.backends.cuda import backend as cuda_backend
 from autotune.backends.cuda import peak_probes
 from autotune.backends.cuda.compiler import compile_for, compiler
@@ -54,6 +55,7 @@ def test_a_device_is_probed_through_its_backend(
     fake.attributes |= {"MULTIPROCESSOR_COUNT": 1, "L2_CACHE_SIZE": 1 << 20}
     monkeypatch.setattr(peak_kernels, "_SEARCH_S", (0.0, 0.0))
     monkeypatch.setattr(peak_kernels, "_RUN_S", 0.0)
+    monkeypatch.setattr(probes, "_COPY_BYTES", (1 << 20, 1 << 20))
     backend = cuda_backend.open_device("cuda:0")
     peaks = peak_kernels.measure(backend)
     backend.close()
