@@ -41,9 +41,13 @@ def ask(function: str, *arguments: Any, timeout_s: float) -> Any:
     return json.loads(lines[-1])
 
 
+_OURS = f"{DeviceError.__module__}.{DeviceError.__qualname__}: "  # told by the words alone
+
+
 def _reason(returncode: int, stderr: str) -> str:
     lines = stderr.strip().splitlines()
-    last = f": {lines[-1]}" if lines else ""
+    said = lines[-1].removeprefix(_OURS) if lines else ""
+    last = f": {said}" if said else ""
     if returncode < 0:
         return f"crashed with {signal.Signals(-returncode).name}{last}"
     return f"failed{last or f' with exit status {returncode}'}"

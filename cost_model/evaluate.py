@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import ndcg_score
 
 Floats = npt.NDArray[np.float64]
 
@@ -31,6 +30,8 @@ class Evaluation:
 
 def evaluate(scores: Floats, times_s: Floats, top: int = 10) -> Evaluation:
     """All metrics of predictions for schedules that the model had not seen."""
+    from sklearn.metrics import ndcg_score  # half a second that a tuning session does not need
+
     return Evaluation(
         top,
         best_of_top(scores, times_s, top),

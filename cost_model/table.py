@@ -76,7 +76,7 @@ class FeatureTable:
             by_template.setdefault(schedule.template, []).append(schedule)
         for name, group in by_template.items():
             template = self._find_template(workload.op, name)
-            stats = [template.stats(workload, each, target) for each in group]
+            stats = [_stats(template, workload, each, target) for each in group]
             columns = stats_features(workload, target, stats)
             knobs = [knob_features(schedule) for schedule in group]
             shared = self._at(columns)
@@ -91,3 +91,13 @@ class FeatureTable:
         """Positions of the named columns, new ones appended."""
         known = self._positions
         return [known.setdefault(name, len(known)) for name in features]
+
+
+def _stats(
+    template: StatsSource, workload: Workload, schedule: Schedule, target: Target
+) -> KernelStats:
+    """Unknown where a template fails to say: predictions get worse, and the search goes on."""
+    try:
+        return template.stats(workload, schedule, target)
+    except Exception:
+        return KernelStats()

@@ -19,7 +19,6 @@ DEFAULT = "evolutionary"
 
 SELF_GUIDED = frozenset({"evolutionary", "local", "exhaustive"})
 """Strategies that decide themselves what is measured, so that nothing should prune their asks."""
-SELF_GUIDED = frozenset({"evolutionary"})  # breed from predictions: the proposer must not prune
 
 
 def make_strategy(name: str, space: SearchableSpace, seed: int) -> SearchStrategy:

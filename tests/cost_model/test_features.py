@@ -137,3 +137,17 @@ def test_columns_only_grow() -> None:
     before = table.names
     table.matrix(workload(99), GPU, [EXAMPLE.space.at(EXAMPLE.space.size - 1)])
     assert table.names[: len(before)] == before
+
+
+def test_a_template_that_cannot_tell_costs_only_its_statistics() -> None:
+    class Broken:
+        version = EXAMPLE.version
+
+        def stats(self, workload: Workload, schedule: Schedule, target: Target) -> KernelStats:
+            raise ZeroDivisionError("no tile")
+
+    table = FeatureTable(lambda op, name: Broken())
+    matrix = table.matrix(workload(), TARGET, [EXAMPLE.space.at(0), EXAMPLE.space.at(1)])
+    column = dict(zip(table.names, matrix.T, strict=True))
+    assert np.isnan(column["stats.groups"]).all()
+    assert not np.isnan(column["knob.depth"]).any()
