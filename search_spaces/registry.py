@@ -10,6 +10,7 @@ from records.workload import Workload
 from search_spaces.matmul.cpu import CPU
 from search_spaces.matmul.op import MATMUL
 from search_spaces.matmul.portable import PORTABLE
+from search_spaces.matmul.wgmma import WGMMA
 from search_spaces.op import Op
 from search_spaces.template import Template
 
@@ -20,6 +21,7 @@ OPS: dict[str, Op] = {
 _TEMPLATES: list[Template] = [
     CPU,
     PORTABLE,
+    WGMMA,
 ]
 
 

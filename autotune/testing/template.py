@@ -163,14 +163,17 @@ class TemplateConformance:
     def test_launches_take_arrays_and_scratch_that_exist_and_leave_none_out(
         self, template: Template, schedules: list[tuple[Workload, Schedule]]
     ) -> None:
+        """By name, or through a tensor map that describes them."""
         op = registry.op(template.op)
         for (workload, _), source in _rendered(template, schedules):
             assert source.arrays == op.arrays(workload)
             declared = [*(a.name for a in source.arrays), *(s.name for s in source.scratch)]
-            assert len(set(declared)) == len(declared)
-            assert {name for launch in source.launches for name in launch.arguments} == set(
-                declared
-            )
+            mapped = {tensor.name: tensor.array for tensor in source.tensor_maps}
+            names = [*declared, *(tensor.name for tensor in source.tensor_maps)]
+            assert len(set(names)) == len(names)
+            passed = {name for launch in source.launches for name in launch.arguments}
+            assert {mapped.get(name, name) for name in passed} == set(declared)
+            assert mapped.keys() <= passed
             assert all(scratch.bytes > 0 for scratch in source.scratch)
 
 

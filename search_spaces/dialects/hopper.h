@@ -1,4 +1,4 @@
-// Barriers, clusters, the copy engine and warpgroup products of Hopper, one function an instruction.
+// Barriers, clusters, the copy engine and warpgroup products of Hopper, a function an instruction.
 //
 // For sm_90a, of sm_90 all but the last two sections. Stands after cuda.h. Addresses are those of
 // the shared window, 32 bits. PTX ISA 8.5: mbarrier, cp.async.bulk.tensor, wgmma, setmaxnreg.
@@ -10,7 +10,8 @@
 
 FUNCTION void barrier_init(unsigned barrier, int arrivals)
 {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals)
+                 : "memory");
 }
 
 FUNCTION void barrier_expect(unsigned barrier, int bytes)
@@ -83,8 +84,8 @@ FUNCTION void tma_load(unsigned to, const TensorMap *map, unsigned barrier, int 
 }
 
 // To the same address, and barrier, in each block of the cluster whose bit is set in `blocks`.
-FUNCTION void tma_multicast(unsigned to, const TensorMap *map, unsigned barrier, int x, int y, int z,
-                            unsigned short blocks)
+FUNCTION void tma_multicast(unsigned to, const TensorMap *map, unsigned barrier, int x, int y,
+                            int z, unsigned short blocks)
 {
     asm volatile(
         "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"

@@ -6,7 +6,7 @@
 // stage may be filled again. Blocks stay and take one unit of work after another, so that the
 // loader runs ahead into the next tile while the consumers still store the last one. Consumers
 // share each tile by rows (cooperative), or take tiles in turn (PINGPONG), so that one stores while
-// the other multiplies: one begins when the other has no more to multiply. In a cluster each block loads a part of what it shares with its neighbours,
+// the other multiplies. In a cluster each block loads a part of what it shares with its neighbours,
 // and the hardware copies the part to all of them (multicast).
 //
 // Left and right are A and B; if SWAP, they are B and A, and what is computed is C transposed.
@@ -18,20 +18,11 @@
 #include "../dialects/cuda.h"
 #include "../dialects/hopper.h"
 #include "wgmma_tiles.h"
+#include "wgmma_layout.h"
 #include "wgmma_store.h"
 #endif
 
-// ---- The workload
-
-#ifndef OPERAND_BYTES
-#define OPERAND_BYTES 2  // an element of A and B
-#endif
-#ifndef LEFT_ALONG_K
-#define LEFT_ALONG_K 1   // 1: neighbours in memory differ in k; 0: in the row
-#define RIGHT_ALONG_K 1  // 1: neighbours in memory differ in k; 0: in the column
-#endif
-
-// ---- The schedule: what wgmma_tiles.h and wgmma_store.h do not know
+// ---- The schedule: what the headers do not know
 
 #ifndef CONSUMERS
 #define CONSUMERS 2  // warpgroups that multiply: 1 to 3
@@ -65,15 +56,9 @@
 
 // ---- What follows from these
 
-#define SWIZZLE_BYTES 128                            // width of a panel of a tile in shared memory
-#define PANEL (SWIZZLE_BYTES / OPERAND_BYTES)        // elements across a panel
-#define LEFT_BYTES (TILE_M * TILE_K * OPERAND_BYTES)
-#define RIGHT_BYTES (TILE_N * TILE_K * OPERAND_BYTES)
-#define STAGE_BYTES (LEFT_BYTES + RIGHT_BYTES)
-#define SLICES (TILE_K * OPERAND_BYTES / 32)         // instructions along k in a stage
-#define SUMS (TILE_N / 2)                            // registers of a thread for 64 rows of sums
-#define SHARERS (PINGPONG ? 1 : CONSUMERS)           // consumers of one tile
-#define BLOCKS (TILE_M / 64 / SHARERS)               // times 64 rows of a consumer
+#define SUMS (TILE_N / 2)                   // registers of a thread for 64 rows of sums
+#define SHARERS (PINGPONG ? 1 : CONSUMERS)  // consumers of one tile
+#define BLOCKS (TILE_M / 64 / SHARERS)      // times 64 rows of a consumer
 #define THREADS (128 * (1 + CONSUMERS))
 #define STAGING_BYTES (STORE_TMA && SPLIT_K == 1 ? CONSUMERS * 4 * BUFFERS * PIECE_BYTES : 0)
 
@@ -87,16 +72,13 @@ FUNCTION void load_tile(unsigned to, const TensorMap *map, unsigned barrier, con
                         const int extent, int first, int step, int batch, const int shares,
                         int share, unsigned short blocks)
 {
-    const int lines = (along_k ? extent : TILE_K) / shares;  // of 128 bytes, in each panel
 #pragma unroll
-    for (int panel = 0; panel < (along_k ? TILE_K : extent) / PANEL; panel++) {
-        const unsigned place = to + (panel * shares + share) * lines * SWIZZLE_BYTES;
-        const int x = (along_k ? step * TILE_K : first) + panel * PANEL;
-        const int y = (along_k ? first : step * TILE_K) + share * lines;
+    for (int panel = 0; panel < panels_of(along_k, extent); panel++) {
+        const Box box = box_of(along_k, extent, first, step, shares, share, panel);
         if (shares == 1)
-            tma_load(place, map, barrier, x, y, batch);
+            tma_load(to + box.place, map, barrier, box.x, box.y, batch);
         else
-            tma_multicast(place, map, barrier, x, y, batch, blocks);
+            tma_multicast(to + box.place, map, barrier, box.x, box.y, batch, blocks);
     }
 }
 
@@ -107,21 +89,12 @@ FUNCTION void load_tile(unsigned to, const TensorMap *map, unsigned barrier, con
 // the address within the block and, across k, the bytes from one panel to the next.
 FUNCTION unsigned low_word(unsigned tile, const int along_k)
 {
-    return (tile & 0x3FFFF) >> 4 | (along_k ? 1 : TILE_K * SWIZZLE_BYTES >> 4) << 16;
+    return (tile & 0x3FFFF) >> 4 | (along_k ? 1 : TILE_K * LINE_BYTES >> 4) << 16;
 }
 
 FUNCTION Descriptor descriptor(unsigned low)
 {
     return (Descriptor)(1 << 30 | 1024 >> 4) << 32 | low;
-}
-
-// How far in the low word it is to a `slice` of k from row `first` on, a multiple of 64.
-FUNCTION unsigned slice_offset(const int along_k, const int extent, int first, const int slice)
-{
-    const int inside = slice % (SWIZZLE_BYTES / 32) * 32, panel = slice / (SWIZZLE_BYTES / 32);
-    const int along = (panel * extent + first) * SWIZZLE_BYTES + inside;
-    const int across = first / PANEL * TILE_K * SWIZZLE_BYTES + slice * 16 * SWIZZLE_BYTES;
-    return (along_k ? along : across) >> 4;
 }
 
 // sums = left right (+ sums if `keep`), asynchronously.
@@ -166,8 +139,7 @@ struct Stages {
     {
         const int lane = threadIdx.x % 128;
         if (CLUSTER == 1 && lane == 0) barrier_arrive(empty + 8 * stage);
-        if (CLUSTER > 1 && lane < CLUSTER &&
-            (lane % CLUSTER_M == rank % CLUSTER_M || lane / CLUSTER_M == rank / CLUSTER_M))
+        if (CLUSTER > 1 && lane < CLUSTER && (partners(rank) >> lane & 1))
             barrier_arrive_at(empty + 8 * stage, lane);
     }
 };
@@ -177,7 +149,7 @@ FUNCTION Slot multiply_unit(SUM (&sums)[BLOCKS][SUMS], const Stages &stages, Slo
                             int first_row)
 {
     const unsigned first_left =
-        low_word(stages.tiles, LEFT_ALONG_K) + slice_offset(LEFT_ALONG_K, TILE_M, first_row, 0);
+        low_word(stages.tiles + slice_offset(LEFT_ALONG_K, TILE_M, first_row, 0), LEFT_ALONG_K);
     const unsigned first_right = low_word(stages.tiles + LEFT_BYTES, RIGHT_ALONG_K);
     int previous = 0;
     for (int step = 0; step < steps; step++) {
@@ -189,10 +161,11 @@ FUNCTION Slot multiply_unit(SUM (&sums)[BLOCKS][SUMS], const Stages &stages, Slo
         for (int block = 0; block < BLOCKS; block++) {
 #pragma unroll
             for (int slice = 0; slice < SLICES; slice++)
-                multiply(sums[block],
-                         descriptor(left + slice_offset(LEFT_ALONG_K, TILE_M, block * 64, slice)),
-                         descriptor(right + slice_offset(RIGHT_ALONG_K, TILE_N, 0, slice)),
-                         step | slice);
+                multiply(
+                    sums[block],
+                    descriptor(left + (slice_offset(LEFT_ALONG_K, TILE_M, block * 64, slice) >> 4)),
+                    descriptor(right + (slice_offset(RIGHT_ALONG_K, TILE_N, 0, slice) >> 4)),
+                    step | slice);
         }
         products_commit();
         products_wait<1>();
@@ -217,10 +190,8 @@ FUNCTION void finish_products(SUM (&sums)[BLOCKS][SUMS], const Stages &stages, S
 FUNCTION void load(const TensorMap *left_map, const TensorMap *right_map, const Stages &stages,
                    int cluster)
 {
-    const int m_rank = stages.rank % CLUSTER_M, n_rank = stages.rank / CLUSTER_M;
-    unsigned short row_blocks = 0;  // of the cluster, that share this block's rows
-    for (int n = 0; n < CLUSTER_N; n++) row_blocks |= 1 << (m_rank + n * CLUSTER_M);
-    const unsigned short column_blocks = ((1 << CLUSTER_M) - 1) << (n_rank * CLUSTER_M);
+    const unsigned short row_blocks = same_rows(stages.rank);
+    const unsigned short column_blocks = same_columns(stages.rank);
     Slot slot = {0, 1};
     for (int index = cluster; index < UNITS; index += CLUSTERS) {
         const Unit unit = unit_of(index, stages.rank);
@@ -231,9 +202,9 @@ FUNCTION void load(const TensorMap *left_map, const TensorMap *right_map, const 
             barrier_wait(stages.empty + 8 * slot.stage, slot.phase);
             barrier_expect(full, STAGE_BYTES);
             load_tile(left, left_map, full, LEFT_ALONG_K, TILE_M, unit.row, step, unit.batch,
-                      CLUSTER_N, n_rank, row_blocks);
+                      CLUSTER_N, stages.rank / CLUSTER_M, row_blocks);
             load_tile(left + LEFT_BYTES, right_map, full, RIGHT_ALONG_K, TILE_N, unit.column, step,
-                      unit.batch, CLUSTER_M, m_rank, column_blocks);
+                      unit.batch, CLUSTER_M, stages.rank % CLUSTER_M, column_blocks);
             slot = next_slot(slot);
         }
     }

@@ -34,8 +34,9 @@ _MAX_EXTENT = 2**31 - 2**16  # coordinates are counted in 32 bits, to the end of
 _REDUCE_THREADS = 128
 _RASTERS = ("rows", "columns", "hilbert")
 _TEXTS = (
-    "matmul/wgmma_tiles.h",
     "dialects/hopper.h",
+    "matmul/wgmma_tiles.h",
+    "matmul/wgmma_layout.h",
     "matmul/wgmma_store.h",
     "matmul/wgmma.cu",
 )

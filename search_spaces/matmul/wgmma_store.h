@@ -1,7 +1,7 @@
 // How the sums of a warp reach C: through the epilogue and, by TMA, through shared memory; or
 // straight from registers; or, unfinished, to the partial sums of split-K.
 //
-// Stands after cuda.h, hopper.h and wgmma_tiles.h.
+// Stands after cuda.h, hopper.h, wgmma_tiles.h and wgmma_layout.h.
 
 #ifndef WGMMA_STORE_H
 #define WGMMA_STORE_H
@@ -11,7 +11,6 @@
 #ifndef SUM
 #define SUM float        // what the tensor cores add in
 #define VALUE float      // what the epilogue computes in
-#define C_BYTES 2        // an element of C
 #define C_PAIR "cvt.rn.bf16x2.f32"  // two values to an element of C each, where these are smaller
 #define C_WORD(value) __float_as_uint(value)  // a value to an element of C of 4 bytes
 #endif
@@ -31,16 +30,10 @@
 #ifndef BUFFERS
 #define BUFFERS 2  // pieces of C that a warp may have on the way through shared memory
 #endif
-#ifndef CHUNK
-#define CHUNK 64  // columns of such a piece; 128 bytes, or less to divide TILE_N
-#endif
 #ifndef REDUCE_LANES
 #define REDUCE_LANES 4  // neighbours in a row that one thread of `reduce` adds: 4, or 1
 #define REDUCE_THREADS 128
 #endif
-
-#define PIECE_PITCH ((SWAP ? 16 : CHUNK) * C_BYTES)  // bytes of a row of a piece of C
-#define PIECE_BYTES (16 * CHUNK * C_BYTES)
 
 // ---- Values
 //
@@ -137,14 +130,6 @@ FUNCTION void store_direct(const VALUE *values, char *c, const Unit &unit, int r
     }
 }
 #else
-// Shared address of an element of a piece of C: 16-byte units of a row are swapped about by the
-// 128-byte line they lie in, as TMA expects, so that banks do not conflict.
-FUNCTION unsigned staged(unsigned piece, int row, int column)
-{
-    const unsigned byte = row * PIECE_PITCH + column * C_BYTES;
-    return piece + (byte ^ (byte >> 7 & (PIECE_PITCH / 16 - 1)) << 4);
-}
-
 // 16 x 16 values of a warp into its piece of C, from `column` of the piece on; turned if SWAP.
 FUNCTION void stage_values(const VALUE *values, unsigned piece, int column)
 {
@@ -152,8 +137,8 @@ FUNCTION void stage_values(const VALUE *values, unsigned piece, int column)
 #if C_BYTES == 2
     // Four matrices of 8 x 8; lane l gives the address of row l % 8 of matrix l / 8.
     const int down = lane / 8 % 2 * 8, right = lane / 16 * 8;
-    const unsigned to = SWAP ? staged(piece, column + right + lane % 8, down)
-                             : staged(piece, down + lane % 8, column + right);
+    const unsigned to = piece + (SWAP ? staged(column + right + lane % 8, down)
+                                      : staged(down + lane % 8, column + right));
 #if SWAP
 #define STMATRIX "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16"
 #else
@@ -168,10 +153,10 @@ FUNCTION void stage_values(const VALUE *values, unsigned piece, int column)
     for (int i = 0; i < 8; i += 2) {
         const int r = lane / 4 + LANE_ROW(i), q = column + lane % 4 * 2 + LANE_COLUMN(i);
         if (SWAP) {
-            store_one(__cvta_shared_to_generic(staged(piece, q, r)), values[i]);
-            store_one(__cvta_shared_to_generic(staged(piece, q + 1, r)), values[i + 1]);
+            store_one(__cvta_shared_to_generic(piece + staged(q, r)), values[i]);
+            store_one(__cvta_shared_to_generic(piece + staged(q + 1, r)), values[i + 1]);
         } else {
-            store_two(__cvta_shared_to_generic(staged(piece, r, q)), values[i], values[i + 1]);
+            store_two(__cvta_shared_to_generic(piece + staged(r, q)), values[i], values[i + 1]);
         }
     }
 #endif
@@ -207,6 +192,8 @@ FUNCTION void store_rows(const SUM *sums, const Unit &unit, int row, unsigned bu
                          RESULT)
 {
     const int lane = threadIdx.x % 32;
+    int first_column = unit.column;
+    asm volatile("" : "+r"(first_column));  // or biases would be kept from rows to rows, and spill
 #pragma unroll
     for (int chunk = 0; chunk < TILE_N; chunk += CHUNK) {
 #if SPLIT_K == 1 && STORE_TMA
@@ -215,7 +202,7 @@ FUNCTION void store_rows(const SUM *sums, const Unit &unit, int row, unsigned bu
 #endif
 #pragma unroll
         for (int at = chunk; at < chunk + CHUNK; at += 16) {
-            const int lane_row = row + lane / 4, lane_column = unit.column + at + lane % 4 * 2;
+            const int lane_row = row + lane / 4, lane_column = first_column + at + lane % 4 * 2;
 #if SPLIT_K > 1
             store_partial(sums + at / 2, partial, unit, lane_row, lane_column);
 #else
@@ -232,7 +219,7 @@ FUNCTION void store_rows(const SUM *sums, const Unit &unit, int row, unsigned bu
 #endif
         }
 #if SPLIT_K == 1 && STORE_TMA
-        send_piece(c_map, piece, unit.batch, row, unit.column + chunk);
+        send_piece(c_map, piece, unit.batch, row, first_column + chunk);
         buffer = buffer + 1 == BUFFERS ? 0 : buffer + 1;
 #endif
     }

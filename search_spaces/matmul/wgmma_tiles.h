@@ -50,7 +50,7 @@
 #define SPLIT_K 1  // parts of k, each a unit of its own
 #endif
 #ifndef RASTER
-#define RASTER 0  // order of tiles: 0 in bands of rows, 1 in bands of columns, 2 along Hilbert's curve
+#define RASTER 0  // order of tiles: 0 in bands of rows, 1 of columns, 2 along Hilbert's curve
 #endif
 #ifndef GROUP
 #define GROUP 8  // rows (or columns) of clusters in a band; the side of a curve, a power of two
