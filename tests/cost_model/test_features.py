@@ -150,4 +150,4 @@ def test_a_template_that_cannot_tell_costs_only_its_statistics() -> None:
     matrix = table.matrix(workload(), TARGET, [EXAMPLE.space.at(0), EXAMPLE.space.at(1)])
     column = dict(zip(table.names, matrix.T, strict=True))
     assert np.isnan(column["stats.groups"]).all()
-    assert not np.isnan(column["knob.depth"]).any()
+    assert not np.isnan(column["knob.unroll"]).any()
