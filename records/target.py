@@ -27,11 +27,12 @@ class Target:
     - `units`: compute units (cores, streaming multiprocessors)
     - `max_group`: work-items in one work-group
     - `shared_bytes`: local memory of one work-group, bytes
-    - `registers`: 32-bit registers of one unit (GPU)
+    - `registers`, `max_unit_threads`: 32-bit registers and work-items that one unit holds (GPU)
     - `warp`: work-items that execute in lockstep; 1 on a CPU
     - `vector_bytes`: width of a hardware vector register, bytes
     - `cache_bytes`: last-level cache, bytes; `l1_bytes`, `l2_bytes`: a core's own
     - `memory_bytes`: global memory; `max_buffer_bytes`: the largest single buffer
+    - `clock_mhz`: the highest clock of a unit (GPU)
     - `dtypes`: names of the arithmetic types that kernels may use
     """
 

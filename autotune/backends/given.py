@@ -110,11 +110,14 @@ def _check_names(
 
 
 def _scalar(array: Array, value: Any) -> Any:
-    dtype = array.storage
+    """A numpy scalar of the array's storage: numbers are rounded to floats, never to integers."""
     try:
         number = np.asarray(value).item()
-        if isinstance(number, (int, float)) and (dtype.kind == "f" or number == int(number)):
-            return dtype.type(number)
+        if isinstance(number, (int, float)):
+            if not dtypes.dtype(array.dtype).is_integer:
+                return dtypes.encode(array.dtype, number)[()]
+            if number == int(number):
+                return array.storage.type(number)
     except (ValueError, OverflowError):
         pass  # an array of several, or more than an integer of this size holds
     raise InvalidInputError(f"scalar {array.name}: need one {array.dtype}, got {value!r}")

@@ -21,7 +21,7 @@ from search_spaces.kernel import KernelSource
 
 INSTALL = "pip install cuda-bindings nvidia-cuda-nvrtc"
 _NVCC_PLACES = ("/usr/local/cuda/bin/nvcc",)
-_HEADER_MISSING = re.compile(r'(open source file "?|fatal error: )[\w/]*(cuda_|nv/|crt/)')
+_HEADER_MISSING = re.compile(r'(open source file "?|fatal error: )[\w/]*(cuda[_/]|nv/|crt/)')
 
 
 class Compiler(Protocol):

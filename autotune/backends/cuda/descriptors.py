@@ -53,6 +53,8 @@ class Descriptors:
             self._made.popitem()[1].release()
 
     def _check(self, tensor: TensorMap) -> None:
+        if tensor.name in self._sizes:
+            raise InvalidInputError(f"tensor map {tensor.name} has the name of an array: rename it")
         size = self._sizes.get(tensor.array)
         if size is None:
             raise InvalidInputError(

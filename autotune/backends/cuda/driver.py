@@ -72,6 +72,7 @@ class Session:
         self._stream: Any = None
         self._depth = 0  # of `active`
         self._lost = ""
+        self._is_recording = False
         self._held: weakref.WeakSet[Releasable] = weakref.WeakSet()
 
     def attribute(self, name: str) -> int:
@@ -102,6 +103,15 @@ class Session:
             raise self._explained(doing, error) from None
         finally:
             self._leave()
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """What is launched within goes to a graph; the context may not be asked meanwhile."""
+        self._is_recording = True
+        try:
+            yield
+        finally:
+            self._is_recording = False
 
     def hold(self, resource: Releasable) -> None:
         """Release it in `close`, if it still lives then."""
@@ -135,7 +145,9 @@ class Session:
                 self.cuda.Context.pop()
 
     def _explained(self, doing: str, error: Exception) -> DeviceError:
-        """Asks the context whether it has outlived the error: the driver's codes do not tell."""
+        """Asks the context whether it has outlived the error: PyCUDA hides the driver's codes."""
+        if self._is_recording:
+            return DeviceError(f"{doing}: {error}")
         try:
             self.cuda.Context.synchronize()
         except self.cuda.Error:

@@ -34,7 +34,7 @@ def captured(
     session: Session, stream: Any, enqueue: Callable[[Any], None], repeats: int
 ) -> Graph | None:
     """A graph, or `None` where the driver cannot make one: then launch without."""
-    with session.active("recording a graph"):
+    with session.active("recording a graph"), session.recording():
         try:
             session.native.begin_capture(stream.handle)
         except DeviceError:
@@ -42,9 +42,14 @@ def captured(
         try:
             for _ in range(repeats):
                 enqueue(stream)
-        finally:
-            executable = _ended(session, stream)
-    return Graph(session, executable, repeats) if executable else None
+        except DeviceError:
+            repeats = 0
+        executable = _ended(session, stream)
+    graph = Graph(session, executable, repeats)
+    if executable and repeats:
+        return graph
+    graph.release()
+    return None
 
 
 def _ended(session: Session, stream: Any) -> int:

@@ -13,7 +13,7 @@ from autotune.backends.cuda import backend as cuda_backend
 from autotune.backends.cuda import compiler, timer
 from autotune.backends.cuda.backend import CudaBackend
 from autotune.testing import backend_kernels as kernels
-from autotune.testing.fake_cuda import Call, FakeCuda
+from autotune.testing.fake_cuda import Call, FakeCuda, LogicError
 from records.errors import DeviceError, InvalidInputError, MissingComponentError
 from search_spaces.kernel import KernelSource
 
@@ -188,6 +188,26 @@ def test_without_graphs_short_launches_go_one_by_one(
         assert execution.launch() == 5e-6
     assert len(fake.launches("plus")) == 3
     assert fake.library.names().count(refused) == 1
+    execution.close()
+
+
+@pytest.mark.usefixtures("short")
+def test_a_launch_that_cannot_be_recorded_goes_without_a_graph(
+    monkeypatch: pytest.MonkeyPatch, fake: FakeCuda, backend: CudaBackend, source: KernelSource
+) -> None:
+    execution = backend.prepare(source, backend.compile(source), {"x": X})
+    execution.launch()
+    run = fake.launch
+
+    def refuse_recorded(call: Call) -> None:
+        if fake.library.names()[-1] == "cuStreamBeginCapture_v2":
+            raise LogicError("operation not permitted when stream is capturing")
+        run(call)
+
+    monkeypatch.setattr(fake, "launch", refuse_recorded)
+    assert execution.launch() == 5e-6
+    assert "graph_launches" not in execution.details
+    np.testing.assert_allclose(execution.outputs()["y"], expected(X), rtol=1e-6)
     execution.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -92,7 +94,7 @@ def test_without_any_compiler_both_are_named(monkeypatch: pytest.MonkeyPatch) ->
     def absent(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}")
 
-    monkeypatch.setattr(compiler.importlib, "import_module", absent)
+    monkeypatch.setattr(importlib, "import_module", absent)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(compiler, "_NVCC_PLACES", ())
     compiler.compiler.cache_clear()
@@ -106,6 +108,6 @@ def test_a_toolkit_of_the_user_gives_headers(
 ) -> None:
     (tmp_path / "include").mkdir()
     (tmp_path / "include" / "cuda_fp16.h").touch()
-    monkeypatch.setattr(headers.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     assert headers.include_directories() == (tmp_path / "include",)

@@ -18,6 +18,7 @@ from autotune.backends.cuda.driver import gpu_array
 from autotune.testing import backend_kernels as kernels
 from autotune.testing.fake_cuda import FakeCuda
 from records.errors import DeviceError, InvalidInputError
+from search_spaces import dtypes
 
 pytest.importorskip("cuda.bindings.nvrtc")
 
@@ -156,7 +157,7 @@ def test_dlpack_is_read_without_being_consumed(
         def __dlpack__(self, stream: int) -> Any:
             assert stream == 1
             raw = (ctypes.c_float * N).from_address(int(array.gpudata))
-            return np.frombuffer(raw, np.float32).__dlpack__()
+            return np.ctypeslib.as_array(raw).__dlpack__()
 
     y = launcher({"x": Exporter()})["y"]
     np.testing.assert_allclose(y.get(), expected(x), rtol=1e-6)
@@ -275,3 +276,14 @@ def test_arguments_that_the_kernel_does_not_have_are_refused(
     fake.library.__dict__["cuFuncGetParamInfo"] = tell
     with pytest.raises(DeviceError, match=r"takes 3 parameters of 8, 4, 4 bytes.* 8, 4, 4, 8"):
         launcher({"x": x, "factor": 1.0, "shift": 1})
+
+
+def test_numbers_become_scalars_of_types_that_numpy_does_not_know(
+    backend: Backend, x: npt.NDArray[np.float32]
+) -> None:
+    source = kernels.scaled("cuda", N, "bfloat16")
+    launcher = backend.launcher(source, backend.compile(source))
+    given = dtypes.encode("bfloat16", x)
+    y = launcher({"x": given, "factor": 2.5, "shift": 1})["y"]
+    wanted = 2.5 * dtypes.decode("bfloat16", given) + 1
+    np.testing.assert_allclose(dtypes.decode("bfloat16", y), wanted, rtol=2.0**-7)

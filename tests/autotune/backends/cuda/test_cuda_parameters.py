@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from autotune.backends.cuda import backend as cuda_backend
@@ -88,7 +89,7 @@ MAPS = (
         fill="nan",
     ),
 )
-INPUTS = {
+INPUTS: dict[str, npt.NDArray[Any]] = {
     "a": np.zeros((96, 64), np.uint16),
     "alpha": np.array(1.5, np.float32),
     "beta": np.array(2.5, np.float64),
@@ -156,6 +157,7 @@ def test_a_launchers_descriptors_follow_its_arrays_and_are_made_once(
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
+        (replace(MAPS[0], name="c"), "c has the name of an array"),
         (replace(MAPS[0], array="b"), "no array or scratch 'b'"),
         (replace(MAPS[0], shape=(97, 64)), "spans 12416 bytes; a has 12288"),
     ],

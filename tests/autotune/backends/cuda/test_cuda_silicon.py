@@ -14,6 +14,7 @@ from autotune.backends.base import Backend
 from autotune.backends.cuda.compiler import compile_for
 from autotune.backends.cuda.target import capability_of
 from autotune.local_runner import LocalRunner
+from autotune.runners import Job
 from autotune.testing import addition, devices
 from autotune.testing import backend_kernels as kernels
 from autotune.testing.backend import prepared
@@ -148,7 +149,8 @@ def test_short_kernels_are_replayed_from_graphs_and_stay_right(
     with prepared(backend, kernels.scaled("cuda", N), _scaling(x)) as execution:
         times_s = [execution.launch() for _ in range(5)]
         assert all(time_s > 0 for time_s in times_s)
-        assert execution.details["graph_launches"] > 1
+        repeats = execution.details["graph_launches"]
+        assert isinstance(repeats, int) and repeats > 1
         np.testing.assert_allclose(execution.outputs()["y"], 2 * x + 1, rtol=1e-6)
         execution.flush(1 << 24)
         execution.poison()
@@ -159,9 +161,10 @@ def test_short_kernels_are_replayed_from_graphs_and_stay_right(
 def test_details_tell_registers_and_occupancy(backend: Backend, x: npt.NDArray[np.float32]) -> None:
     with prepared(backend, kernels.scaled("cuda", N), _scaling(x)) as execution:
         details = execution.details
-    assert 0 < details["registers"] <= 255
+    registers, occupancy = details["registers"], details["occupancy"]
+    assert isinstance(registers, int) and 0 < registers <= 255
     assert details["local_bytes"] == 0
-    assert 0 < details["occupancy"] <= 1
+    assert isinstance(occupancy, float) and 0 < occupancy <= 1
 
 
 def test_a_launch_with_too_few_arguments_is_refused(
@@ -209,7 +212,7 @@ def _scaling(x: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.generic]]:
     return {"x": x, "factor": np.array(2, np.float32), "shift": np.array(1, np.int32)}
 
 
-def _addition(body: str) -> addition.Job:
+def _addition(body: str) -> Job:
     """A job of the addition op whose kernel does `body` for each element `i`."""
     job = addition.job(body)
     text = (
