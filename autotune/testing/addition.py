@@ -17,6 +17,12 @@ from search_spaces.kernel import Array, KernelSource, Launch
 from search_spaces.op import Arrays
 
 GROUP = 64  # work-items
+_HEADS: Mapping[str, str] = {
+    "opencl": "__kernel void add(__global const float* a, __global const float* b,"
+    " __global float* c)\n{\n    int i = get_global_id(0);\n",
+    "cuda": 'extern "C" __global__ void add(const float* a, const float* b, float* c)\n'
+    "{\n    int i = blockIdx.x * blockDim.x + threadIdx.x;\n",
+}
 
 
 class Addition:
@@ -66,17 +72,15 @@ def register() -> None:
     registry.OPS.setdefault(ADDITION.name, ADDITION)
 
 
-def job(body: str = "c[i] = a[i] + b[i];", number: int = 0, n: int = 1024) -> Job:
-    """An OpenCL C kernel for one element `i`, with `a`, `b`, `c`; a `number` makes it another."""
+def job(
+    body: str = "c[i] = a[i] + b[i];", number: int = 0, n: int = 1024, dialect: str = "opencl"
+) -> Job:
+    """A kernel for one element `i`, with `a`, `b`, `c`; a `number` makes it another."""
     register()
     workload = ADDITION.workload(n=n)
-    text = (
-        f"#define NUMBER {number}\n"
-        "__kernel void add(__global const float* a, __global const float* b, __global float* c)\n"
-        f"{{\n    int i = get_global_id(0);\n    {body}\n}}\n"
-    )
+    text = f"#define NUMBER {number}\n{_HEADS[dialect]}    {body}\n}}\n"
     launch = Launch("add", (n // GROUP, 1, 1), (GROUP, 1, 1), ("a", "b", "c"))
-    source = KernelSource("opencl", text, (launch,), ADDITION.arrays(workload))
+    source = KernelSource(dialect, text, (launch,), ADDITION.arrays(workload))
     return Job(workload, Schedule.of("addition", 1, {"number": number, "body": body}), source)
 
 

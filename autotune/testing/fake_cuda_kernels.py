@@ -1,4 +1,4 @@
-"""The kernels of the backends' conformance kit in Python, for `FakeCuda`."""
+"""The kernels of the backends' conformance kit, and addition, in Python for `FakeCuda`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DTYPES = {
 
 
 def install(fake: FakeCuda) -> None:
-    """Teach a device every kernel of `autotune.testing.backend_kernels`."""
+    """Teach a device every kernel of `backend_kernels` and `addition` in `autotune.testing`."""
     actions: Mapping[str, Callable[[FakeCuda, Call], None]] = {
         "scaled": _scaled,
         "plus": _plus,
@@ -34,6 +34,7 @@ def install(fake: FakeCuda) -> None:
         "twice": _twice,
         "stray": _stray,
         "reveal": _reveal,
+        "add": _add,
     }
     fake.kernels |= {name: partial(action, fake) for name, action in actions.items()}
 
@@ -99,3 +100,10 @@ def _stray(fake: FakeCuda, call: Call) -> None:
 def _reveal(fake: FakeCuda, call: Call) -> None:
     t, y, _ = _vectors(fake, call)
     y[:] = t
+
+
+def _add(fake: FakeCuda, call: Call) -> None:
+    size = 4 * call.grid[0] * call.block[0]
+    addresses = struct.unpack("<3Q", call.parameters)
+    a, b, c = (fake.at(address, size).view(np.float32) for address in addresses)
+    c[:] = a + b

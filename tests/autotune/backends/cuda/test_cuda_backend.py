@@ -12,9 +12,13 @@ from autotune import device_names
 from autotune.backends.cuda import backend as cuda_backend
 from autotune.backends.cuda import compiler, timer
 from autotune.backends.cuda.backend import CudaBackend
+from autotune.measure import measure_one
+from autotune.testing import addition
 from autotune.testing import backend_kernels as kernels
 from autotune.testing.fake_cuda import Call, FakeCuda, LogicError
+from autotune.timing import TimingPlan
 from records.errors import DeviceError, InvalidInputError, MissingComponentError
+from records.measurement import Status
 from search_spaces.kernel import KernelSource
 
 pytest.importorskip("cuda.bindings.nvrtc")
@@ -240,3 +244,21 @@ def test_without_a_compiler_binaries_still_run(
     timer._hold_binary.cache_clear()
     (info,) = [info for info in device_names.list_devices() if info.name == "cuda:0"]
     assert "no CUDA compiler" in info.problem
+
+
+def test_the_measuring_protocol_runs_on_it(fake: FakeCuda, backend: CudaBackend) -> None:
+    job = addition.job(dialect="cuda")
+    binary = backend.compile(job.source)
+    plan = TimingPlan(flush_bytes=1 << 20, budget_s=0.05)
+    measurement = measure_one(backend, job, binary, plan)
+    assert measurement.status is Status.OK, measurement.error
+    assert dict(measurement.details)["registers"] == 40
+    assert dict(measurement.environment)["cuda"] == "13.0"
+
+    def fault(call: Call) -> None:
+        fake.lost = "cuEventSynchronize failed: misaligned address"
+
+    fake.kernels["add"] = fault
+    measurement = measure_one(backend, job, binary, plan)
+    assert measurement.status is Status.LAUNCH_ERROR
+    assert "misaligned address" in measurement.error
