@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,9 +70,10 @@ class Session:
             raise DeviceError(f"cuda:{index} is no longer there")
         self.device = self.cuda.Device(index)
         self._context: Any = None
+        self._thread = 0  # that retained it
         self._stream: Any = None
         self._depth = 0  # of `active`
-        self._lost = ""
+        self._lost = ""  # why nothing works any more
         self._is_recording = False
         self._held: weakref.WeakSet[Releasable] = weakref.WeakSet()
 
@@ -118,21 +120,25 @@ class Session:
         self._held.add(resource)
 
     def close(self) -> None:
-        """Free what is held and give the context back. Idempotent; it is not used afterwards."""
+        """Free what is held and give the context back. Idempotent; later uses are refused."""
         for resource in list(self._held):
             resource.release()
         self._stream = None
         context, self._context = self._context, None
-        if context is not None and not self._lost:
+        # PyCUDA gives a context back only in the thread that retained it, and pushes it for that;
+        # releasing a primary one does not pop it.
+        is_ours = threading.get_ident() == self._thread
+        if context is not None and is_ours and not self._lost:
             context.detach()
-            # PyCUDA pushes a context that it detaches, and releasing does not pop a primary one.
             self.native.pop_if_current(context.handle)
+        self._lost = self._lost or f"cuda:{self.index} was closed: open it again"
 
     def _enter(self, doing: str) -> None:
         if self._depth == 0:  # one driver call a launch matters to short kernels
             try:
                 if self._context is None:
                     self._context = self.device.retain_primary_context()
+                    self._thread = threading.get_ident()
                 self._context.push()
             except self.cuda.Error as error:
                 raise DeviceError(f"using cuda:{self.index} for {doing}: {error}") from None

@@ -43,9 +43,11 @@ class CudaLauncher:
     ) -> dict[str, Any]:
         checked = partial(device_arrays.checked, device_index=self._session.index)
         given = sort(self._source.arrays, arrays, out or {}, checked)
-        if on_host(given, "arrays on the GPU"):
-            return self._call_on_host(given, queue)
-        return self._call_on_device(given, queue)
+        is_host = on_host(given, "arrays on the GPU")
+        with self._session.active("calling the kernel"):
+            if is_host:
+                return self._call_on_host(given, queue)
+            return self._call_on_device(given, queue)
 
     def _call_on_host(self, given: Given, queue: Any) -> dict[str, Any]:
         outputs = given.outputs_or(lambda array: np.empty(array.storage_shape, array.storage))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -257,6 +258,27 @@ def test_a_binary_that_is_cut_short_is_refused_when_made(backend: Backend) -> No
     binary = backend.compile(source)
     with pytest.raises(DeviceError, match="compile the source again"):
         backend.launcher(source, binary[:-100])
+
+
+def test_after_closing_a_call_is_refused(
+    fake: FakeCuda, backend: Backend, launcher: Launcher, x: npt.NDArray[np.float32]
+) -> None:
+    launcher({"x": x})
+    backend.close()
+    with pytest.raises(DeviceError, match="was closed: open it again"):
+        launcher({"x": x})
+    assert fake.contexts == 0
+
+
+def test_a_context_is_given_back_only_by_the_thread_that_has_it(
+    fake: FakeCuda, backend: Backend, launcher: Launcher, x: npt.NDArray[np.float32]
+) -> None:
+    launcher({"x": x})
+    thread = threading.Thread(target=backend.close)
+    thread.start()
+    thread.join()
+    assert not fake.allocations
+    assert "cuCtxPopCurrent_v2" not in fake.library.names()
 
 
 def test_arguments_that_the_kernel_does_not_have_are_refused(
