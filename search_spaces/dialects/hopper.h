@@ -112,11 +112,6 @@ template <int PENDING> FUNCTION void tma_await_reads()
 // Makes this thread's writes to shared memory visible to the copy engine.
 FUNCTION void tma_publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-FUNCTION void tma_prefetch_map(const TensorMap *map)
-{
-    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
-
 // ---- Products of a warpgroup, asynchronous: groups of them are begun, committed and awaited
 
 FUNCTION void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }

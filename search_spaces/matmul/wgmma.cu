@@ -201,10 +201,12 @@ FUNCTION void load(const TensorMap *left_map, const TensorMap *right_map, const 
             const unsigned full = stages.full + 8 * slot.stage;
             barrier_wait(stages.empty + 8 * slot.stage, slot.phase);
             barrier_expect(full, STAGE_BYTES);
-            load_tile(left, left_map, full, LEFT_ALONG_K, TILE_M, unit.row, step, unit.batch,
-                      CLUSTER_N, stages.rank / CLUSTER_M, row_blocks);
+            load_tile(left, left_map, full, LEFT_ALONG_K, TILE_M, unit.row, step,
+                      SWAP ? unit.product : unit.batch, CLUSTER_N, stages.rank / CLUSTER_M,
+                      row_blocks);
             load_tile(left + LEFT_BYTES, right_map, full, RIGHT_ALONG_K, TILE_N, unit.column, step,
-                      unit.batch, CLUSTER_M, stages.rank % CLUSTER_M, column_blocks);
+                      SWAP ? unit.batch : unit.product, CLUSTER_M, stages.rank % CLUSTER_M,
+                      column_blocks);
             slot = next_slot(slot);
         }
     }
@@ -256,11 +258,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT)
     const Stages stages(tiles, staging + STAGING_BYTES, CLUSTER > 1 ? cluster_rank() : 0);
     const int cluster = blockIdx.x / CLUSTER;
 
-    if (threadIdx.x == 0) {
-        tma_prefetch_map(left_map);
-        tma_prefetch_map(right_map);
-        stages.init();
-    }
+    if (threadIdx.x == 0) stages.init();
     if (CLUSTER > 1)
         cluster_meet();
     else

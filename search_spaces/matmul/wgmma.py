@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
+from itertools import accumulate
 
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 from search_spaces.dialect import Dialect
 from search_spaces.kernel import KernelSource, KernelStats, Launch, Scratch
-from search_spaces.matmul.epilogue import EpilogueCode, epilogue_code
+from search_spaces.matmul.epilogue import EpilogueCode, epilogue_code, store_code
 from search_spaces.matmul.op import MATMUL
 from search_spaces.matmul.parameters import Parameters
 from search_spaces.matmul.portable_resources import ceil_divide
@@ -40,14 +43,6 @@ _TEXTS = (
     "matmul/wgmma_store.h",
     "matmul/wgmma.cu",
 )
-# An element of C from a float: an instruction that makes two at a time, or an expression.
-_C_PAIRS = {
-    "float16": "cvt.rn.f16x2.f32",
-    "bfloat16": "cvt.rn.bf16x2.f32",
-    "float8_e4m3": "cvt.rn.satfinite.e4m3x2.f32",
-    "float8_e5m2": "cvt.rn.satfinite.e5m2x2.f32",
-}
-_C_WORDS = {"float32": "__float_as_uint(value)", "int32": "(unsigned)(value)"}
 
 
 class Wgmma:
@@ -92,8 +87,10 @@ class Wgmma:
         partial_bytes = problem.partial_sums_bytes(schedule["split_k"])
         parts = (
             dialect.prelude,
-            _defines(problem, schedule, epilogue),
+            _defines(problem, schedule, epilogue, dialect),
+            _groups(problem, schedule),
             problem.instruction.defines(schedule["tile_n"], left.along_k, right.along_k),
+            store_code(workload, dialect),
             epilogue.text,
             *map(_text, _TEXTS),
         )
@@ -116,8 +113,6 @@ def _text(name: str) -> str:
 
 
 def _rejected_form(given: Parameters) -> str:
-    if given.groups:
-        return f"it multiplies matrices of one size, not {len(given.groups)} groups of rows"
     if given.quantised:
         return f"it multiplies two matrices of one dtype; B is kept as {given.b_dtype}"
     return ""
@@ -151,7 +146,7 @@ def _rejected_rows(problem: Problem, operand: Operand) -> str:
     return ""
 
 
-def _defines(problem: Problem, schedule: Schedule, epilogue: EpilogueCode) -> str:
+def _defines(problem: Problem, schedule: Schedule, epilogue: EpilogueCode, dialect: Dialect) -> str:
     left, right = problem.sides(schedule["swap"])
     consumers, resident = schedule["consumers"], schedule["resident"]
     plain = ("swap", "tile_m", "tile_n", "tile_k", "stages", "cluster_m", "cluster_n", "split_k")
@@ -161,7 +156,10 @@ def _defines(problem: Problem, schedule: Schedule, epilogue: EpilogueCode) -> st
         "N": problem.n,
         "K": problem.k,
         "BATCH": problem.batch,
-        **_types(problem),
+        "OPERAND_BYTES": problem.operand_bytes,
+        "C_BYTES": problem.c_bytes,
+        "SUM": problem.instruction.sum_scalar,
+        "VALUE": dialect.scalar(epilogue.dtype),
         "LEFT_ALONG_K": int(left.along_k),
         "RIGHT_ALONG_K": int(right.along_k),
         "EPILOGUE_ARGUMENTS": "".join(f", {name}" for name in epilogue.arguments),
@@ -178,18 +176,25 @@ def _defines(problem: Problem, schedule: Schedule, epilogue: EpilogueCode) -> st
     return "".join(f"#define {name} {value}".rstrip() + "\n" for name, value in values.items())
 
 
-def _types(problem: Problem) -> dict[str, object]:
-    """The types of the kernel; whole sums are plain sums, which no epilogue touches."""
-    c_dtype = "float32" if problem.out_dtype == "tf32" else problem.out_dtype
-    pair, word = _C_PAIRS.get(c_dtype, ""), _C_WORDS.get(c_dtype, "0")
-    return {
-        "OPERAND_BYTES": problem.operand_bytes,
-        "SUM": problem.instruction.sum_scalar,
-        "VALUE": "int" if c_dtype == "int32" else "float",
-        "C_BYTES": problem.c_bytes,
-        "C_PAIR": f'"{pair}"',
-        "C_WORD(value)": word,
-    }
+def _groups(problem: Problem, schedule: Schedule) -> str:
+    """The table of groups of rows. A unit of work knows its own, so that none is searched for."""
+    if not problem.groups:
+        return ""
+    side = "n" if schedule["swap"] else "m"
+    rows = schedule[f"tile_{side}"] * schedule[f"cluster_{side}"]
+    ends = list(accumulate(problem.groups))
+    clusters = list(accumulate(ceil_divide(part, rows) for part in problem.groups))
+    return (
+        f"#define GROUPS {len(ends)}\n"
+        f"#define GROUP_ENDS {{{_list(ends)}}}\n"
+        f"#define GROUP_CLUSTERS {{{_list(clusters)}}}\n"
+        f"#define ALL_GROUP_CLUSTERS {clusters[-1]}\n"
+        "#define EPILOGUE_GROUP(row) (unit.product)\n"
+    )
+
+
+def _list(numbers: Iterable[int]) -> str:
+    return " \\\n    ".join(textwrap.wrap(", ".join(map(str, numbers)), 90))
 
 
 def _reduce_lanes(problem: Problem) -> int:

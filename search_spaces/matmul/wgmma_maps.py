@@ -28,7 +28,7 @@ def _load(
         name=name,
         array=operand.array,
         dtype=problem.dtype,
-        shape=(problem.batch, *shape),
+        shape=(operand.products, *shape),
         box=(1, lines // shares, panel),
         swizzle_bytes=SWIZZLE_BYTES,
         l2_promotion_bytes=schedule["l2_promotion"],

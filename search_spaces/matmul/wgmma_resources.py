@@ -35,8 +35,22 @@ class Operand(NamedTuple):
     """A or B as a tile's rows or columns see it."""
 
     array: str
-    extent: int  # rows of A, columns of B
+    products: int  # matrices
+    parts: tuple[int, ...]  # rows of A, by groups where there are any; or columns of B
     along_k: bool  # neighbours in memory differ in k
+
+    @property
+    def extent(self) -> int:
+        return sum(self.parts)
+
+    @property
+    def largest(self) -> int:
+        """What tiles are laid over: the extent, or the largest group of rows."""
+        return max(self.parts)
+
+    def clusters(self, tile: int, cluster: int) -> int:
+        """Clusters of tiles side by side; none reaches from one group into another."""
+        return sum(ceil_divide(part, tile * cluster) for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,7 @@ class Problem:
     n: int
     k: int
     batch: int
+    groups: tuple[int, ...]  # rows for each matrix B, or none
     dtype: str
     out_dtype: str
     a_along_k: bool
@@ -60,6 +75,7 @@ class Problem:
             n=given.n,
             k=given.k,
             batch=given.batch,
+            groups=given.groups,
             dtype=given.dtype,
             out_dtype=given.out_dtype,
             a_along_k=given.layout[0] == "n",
@@ -80,8 +96,9 @@ class Problem:
 
     def sides(self, swap: bool) -> tuple[Operand, Operand]:
         """The left operand, whose rows a tile counts, and the right one."""
-        a = Operand("a", self.m, self.a_along_k)
-        b = Operand("b", self.n, self.b_along_k)
+        products = len(self.groups) or self.batch
+        a = Operand("a", self.batch, self.groups or (self.m,), self.a_along_k)
+        b = Operand("b", products, (self.n,), self.b_along_k)
         return (b, a) if swap else (a, b)
 
     def chunk(self, tile_n: int) -> int:
@@ -117,10 +134,7 @@ class Problem:
     ) -> tuple[int, int]:
         """Rows and columns of clusters of tiles."""
         left, right = self.sides(swap)
-        return (
-            ceil_divide(left.extent, tile_m * cluster_m),
-            ceil_divide(right.extent, tile_n * cluster_n),
-        )
+        return left.clusters(tile_m, cluster_m), right.clusters(tile_n, cluster_n)
 
     def units(
         self, tile_m: int, tile_n: int, cluster_m: int, cluster_n: int, swap: bool, split_k: int

@@ -148,8 +148,8 @@ def _clusters(problem: Problem) -> Iterator[Constraint]:
     yield Constraint(
         TILES,
         lambda tile_m, tile_n, cluster_m, cluster_n, swap: (
-            cluster_m <= ceil_divide(problem.sides(swap)[0].extent, tile_m)
-            and cluster_n <= ceil_divide(problem.sides(swap)[1].extent, tile_n)
+            cluster_m <= ceil_divide(problem.sides(swap)[0].largest, tile_m)
+            and cluster_n <= ceil_divide(problem.sides(swap)[1].largest, tile_n)
         ),
         "there are fewer tiles of {tile_m}x{tile_n} than a cluster of {cluster_m}x{cluster_n} "
         "needs, so some blocks would do nothing",
@@ -157,21 +157,22 @@ def _clusters(problem: Problem) -> Iterator[Constraint]:
 
 
 def _padding(problem: Problem) -> Iterator[Constraint]:
+    most_rows = problem.sides(False)[0].largest
     yield Constraint(
         ("tile_m", "swap"),
-        lambda tile_m, swap: tile_m == ROWS or tile_m - ROWS < problem.sides(swap)[0].extent,
+        lambda tile_m, swap: tile_m == ROWS or tile_m - ROWS < problem.sides(swap)[0].largest,
         f"with {{tile_m}} rows in a tile, {ROWS} or more would always be padding",
     )
     yield Constraint(
         ("tile_n", "swap"),
-        lambda tile_n, swap: tile_n == 16 or tile_n < 2 * problem.sides(swap)[1].extent,
+        lambda tile_n, swap: tile_n == 16 or tile_n < 2 * problem.sides(swap)[1].largest,
         "of {tile_n} columns in a tile, half or more would always be padding",
     )
     yield Constraint(
         ("swap",),
-        lambda swap: not swap or problem.m <= 2 * ROWS,
+        lambda swap: not swap or most_rows <= 2 * ROWS,
         f"swapping saves padding where m is not much above {ROWS}, the least number of rows of an "
-        f"instruction; it is {problem.m}",
+        f"instruction; it is {most_rows}",
     )
     yield Constraint(
         (*TILES, "split_k"),
@@ -247,6 +248,11 @@ def _stores(problem: Problem) -> Iterator[Constraint]:
         ("store",),
         lambda store: store == "direct" or row_bytes % 16 == 0,
         f"TMA stores rows that begin at multiples of 16 bytes; those of C are {row_bytes} bytes",
+    )
+    yield Constraint(
+        ("store",),
+        lambda store: store == "direct" or not problem.groups,
+        "a piece of C of 16 rows may reach into the next group, and TMA would store it whole",
     )
     yield Constraint(
         ("store", "split_k"),

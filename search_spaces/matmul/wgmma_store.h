@@ -9,10 +9,14 @@
 // ---- The workload: types and the epilogue
 
 #ifndef SUM
-#define SUM float        // what the tensor cores add in
-#define VALUE float      // what the epilogue computes in
-#define C_PAIR "cvt.rn.bf16x2.f32"  // two values to an element of C each, where these are smaller
-#define C_WORD(value) __float_as_uint(value)  // a value to an element of C of 4 bytes
+#define SUM float    // what the tensor cores add in
+#define VALUE float  // what the epilogue computes in
+#endif
+#ifndef C_TYPE
+#include "../dialects/cuda_formats.h"
+#define C_TYPE ushort                                     // an element of C in memory
+#define VALUE_TO_C(x) float_to_bfloat16(x)                // what a value becomes there
+#define VALUES_TO_C2(x, y) floats_to_bfloat16x2(x, y)  // and two neighbours, of 2 bytes or 1
 #endif
 #ifndef EPILOGUE
 #define EPILOGUE_PARAMETERS                   // further kernel parameters, each after a comma
@@ -43,52 +47,36 @@
 #define LANE_ROW(i) ((i) / 2 % 2 * 8)
 #define LANE_COLUMN(i) ((i) % 2 + (i) / 4 * 8)
 
-#define DIVIDES(extent, tile, cluster) ((extent) % ((tile) * (cluster)) == 0)
-#define IN_ROWS(row) (DIVIDES(ROWS, TILE_M, CLUSTER_M) || (row) < ROWS)
-#define IN_COLUMNS(column) (DIVIDES(COLUMNS, TILE_N, CLUSTER_N) || (column) < COLUMNS)
+// Whether a row, or column, of a unit's tile lies in C, or in the group; most often all do.
+#define WHOLE_ROWS ((SWAP || GROUPS == 0) && ROWS % (TILE_M * CLUSTER_M) == 0)
+#define WHOLE_COLUMNS ((!SWAP || GROUPS == 0) && COLUMNS % (TILE_N * CLUSTER_N) == 0)
+#define IN_ROWS(row) (WHOLE_ROWS || (row) < unit.row_end)
+#define IN_COLUMNS(column) (WHOLE_COLUMNS || (column) < unit.column_end)
 
-// The element of C that a sum becomes; anything outside of C.
-FUNCTION VALUE finished(SUM sum, int batch, int row, int column EPILOGUE_PARAMETERS)
+// Which row of C that is, counted through the whole batch.
+FUNCTION size_t row_of_c(const Unit &unit, int row, int column)
+{
+    return (size_t)unit.batch * M + (SWAP ? column : row);
+}
+
+// What a sum becomes in C; anything outside of C.
+FUNCTION VALUE finished(SUM sum, const Unit &unit, int row, int column EPILOGUE_PARAMETERS)
 {
     if (!IN_ROWS(row) || !IN_COLUMNS(column)) return 0;
-    return EPILOGUE((VALUE)sum, (size_t)batch * M + (SWAP ? column : row), SWAP ? row : column);
+    return EPILOGUE((VALUE)sum, row_of_c(unit, row, column), SWAP ? row : column);
 }
 
-#if C_BYTES < 4
-// Two values as elements of C, the first in the low bits.
-FUNCTION unsigned pair_of(VALUE low, VALUE high)
-{
-#if C_BYTES == 2
-    unsigned bits;
-    asm(C_PAIR " %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
-#else
-    ushort bits;
-    asm(C_PAIR " %0, %1, %2;" : "=h"(bits) : "f"(high), "f"(low));
-#endif
-    return bits;
-}
-#endif
-
-// One element, or two neighbours, of C.
-FUNCTION void store_one(void *to, VALUE value)
-{
-#if C_BYTES == 4
-    *(unsigned *)to = C_WORD(value);
-#elif C_BYTES == 2
-    *(ushort *)to = pair_of(value, 0);
-#else
-    *(unsigned char *)to = pair_of(value, 0);
-#endif
-}
+// One element of C, or two neighbours.
+FUNCTION void store_one(void *to, VALUE value) { *(C_TYPE *)to = VALUE_TO_C(value); }
 
 FUNCTION void store_two(void *to, VALUE first, VALUE second)
 {
 #if C_BYTES == 4
-    *(uint2 *)to = make_uint2(C_WORD(first), C_WORD(second));
+    *(Vector2<C_TYPE> *)to = {VALUE_TO_C(first), VALUE_TO_C(second)};
 #elif C_BYTES == 2
-    *(unsigned *)to = pair_of(first, second);
+    *(unsigned *)to = VALUES_TO_C2(first, second);
 #else
-    *(ushort *)to = pair_of(first, second);
+    *(ushort *)to = VALUES_TO_C2(first, second);
 #endif
 }
 
@@ -101,7 +89,7 @@ FUNCTION void store_partial(const SUM *sums, SUM *partial, const Unit &unit, int
 #pragma unroll
     for (int i = 0; i < 8; i += 2) {
         const int r = row + LANE_ROW(i), q = column + LANE_COLUMN(i);
-        const size_t c_row = ((size_t)unit.part * BATCH + unit.batch) * M + (SWAP ? q : r);
+        const size_t c_row = (size_t)unit.part * BATCH * M + row_of_c(unit, r, q);
         SUM *to = partial + c_row * N + (SWAP ? r : q);
         if (!IN_ROWS(r)) continue;
         if (!SWAP && N % 2 == 0) {
@@ -118,8 +106,7 @@ FUNCTION void store_direct(const VALUE *values, char *c, const Unit &unit, int r
 #pragma unroll
     for (int i = 0; i < 8; i += 2) {
         const int r = row + LANE_ROW(i), q = column + LANE_COLUMN(i);
-        const size_t c_row = (size_t)unit.batch * M + (SWAP ? q : r);
-        char *to = c + (c_row * N + (SWAP ? r : q)) * C_BYTES;
+        char *to = c + (row_of_c(unit, r, q) * N + (SWAP ? r : q)) * C_BYTES;
         if (!IN_ROWS(r)) continue;
         if (!SWAP && N % 2 == 0) {
             if (IN_COLUMNS(q)) store_two(to, values[i], values[i + 1]);
@@ -144,9 +131,11 @@ FUNCTION void stage_values(const VALUE *values, unsigned piece, int column)
 #else
 #define STMATRIX "stmatrix.sync.aligned.m8n8.x4.shared.b16"
 #endif
-    asm volatile(STMATRIX " [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(pair_of(values[0], values[1])),
-                 "r"(pair_of(values[2], values[3])), "r"(pair_of(values[4], values[5])),
-                 "r"(pair_of(values[6], values[7]))
+    unsigned pairs[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) pairs[i] = VALUES_TO_C2(values[2 * i], values[2 * i + 1]);
+    asm volatile(STMATRIX " [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(pairs[0]), "r"(pairs[1]),
+                 "r"(pairs[2]), "r"(pairs[3])
                  : "memory");
 #else
 #pragma unroll
@@ -209,7 +198,7 @@ FUNCTION void store_rows(const SUM *sums, const Unit &unit, int row, unsigned bu
             VALUE values[8];
 #pragma unroll
             for (int i = 0; i < 8; i++)
-                values[i] = finished(sums[at / 2 + i], unit.batch, lane_row + LANE_ROW(i),
+                values[i] = finished(sums[at / 2 + i], unit, lane_row + LANE_ROW(i),
                                      lane_column + LANE_COLUMN(i) EPILOGUE_ARGUMENTS);
 #if STORE_TMA
             stage_values(values, piece, at - chunk);
@@ -254,6 +243,11 @@ KERNEL __launch_bounds__(REDUCE_THREADS) void reduce(const SUM *RESTRICT partial
         sums[0] += *from;
 #endif
     }
+#if GROUPS
+    Unit unit;  // for the epilogue, which asks only if scales differ between groups
+    unit.product = group_above(group_ends, (int)(first / N));
+    (void)unit;
+#endif
 #pragma unroll
     for (int lane = 0; lane < REDUCE_LANES; lane++)
         store_one(c + (first + lane) * C_BYTES,

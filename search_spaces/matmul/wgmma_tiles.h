@@ -7,6 +7,11 @@
 #ifndef FUNCTION
 #define FUNCTION static inline
 #endif
+#ifdef __CUDACC__
+#define TABLE __constant__
+#else
+#define TABLE static const
+#endif
 
 // ---- The workload, as the tensor cores see it: the product itself, or its transpose if SWAP
 
@@ -21,6 +26,11 @@
 #endif
 #ifndef BATCH
 #define BATCH 1  // products
+#endif
+#ifndef GROUPS
+#define GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0 if all are
+#define GROUP_ENDS {0}      // for each group: the row that it ends before,
+#define GROUP_CLUSTERS {0}  // and how many clusters of tiles it and those before it are along m
 #endif
 
 // ---- The schedule
@@ -67,7 +77,12 @@
 #define CLUSTER (CLUSTER_M * CLUSTER_N)
 #define CLUSTER_ROWS CEIL_DIVIDE(CEIL_DIVIDE(ROWS, TILE_M), CLUSTER_M)
 #define CLUSTER_COLUMNS CEIL_DIVIDE(CEIL_DIVIDE(COLUMNS, TILE_N), CLUSTER_N)
+#if GROUPS
+#define ALONG_N (SWAP ? CLUSTER_ROWS : CLUSTER_COLUMNS)
+#define CLUSTER_TILES (ALL_GROUP_CLUSTERS * ALONG_N)
+#else
 #define CLUSTER_TILES (CLUSTER_ROWS * CLUSTER_COLUMNS)
+#endif
 #define STEPS CEIL_DIVIDE(K, TILE_K)
 #define PART_STEPS CEIL_DIVIDE(STEPS, SPLIT_K)
 #define UNITS (BATCH * SPLIT_K * CLUSTER_TILES)  // for a cluster
@@ -77,9 +92,11 @@ struct Place {
 };
 
 struct Unit {
-    int batch, part;        // which product, and which part of k
-    int row, column;        // of the tile's first element
-    int first_step, steps;  // along k, TILE_K each
+    int batch, product;       // which A and C, and which B
+    int row, column;          // of the tile's first element
+    int row_end, column_end;  // of C, or of the group
+    int part;                 // of k
+    int first_step, steps;    // of it, TILE_K each
 };
 
 struct Slot {
@@ -130,31 +147,69 @@ FUNCTION struct Place in_bands(int index, int rows, int columns)
     return at;
 }
 
-FUNCTION struct Place place_of(int index)
+FUNCTION struct Place place_of(int index, int rows, int columns)
 {
     struct Place at;
     if (RASTER == 1) {
-        const struct Place turned = in_bands(index, CLUSTER_COLUMNS, CLUSTER_ROWS);
+        const struct Place turned = in_bands(index, columns, rows);
         at.row = turned.column;
         at.column = turned.row;
     } else {
-        at = in_bands(index, CLUSTER_ROWS, CLUSTER_COLUMNS);
+        at = in_bands(index, rows, columns);
     }
     return at;
 }
+
+#if GROUPS
+TABLE int group_ends[GROUPS] = GROUP_ENDS;
+TABLE int group_clusters[GROUPS] = GROUP_CLUSTERS;
+
+// The first group whose entry is above the value.
+FUNCTION int group_above(const int *table, int value)
+{
+    int low = 0, high = GROUPS - 1;
+    while (low < high) {
+        const int middle = (low + high) / 2;
+        if (table[middle] > value)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+#endif
 
 // Unit `index` of a cluster, for the block of that rank. Where clusters do not divide the tiles, a
 // tile may lie wholly outside of C: it is computed from zeros, and stores nothing.
 FUNCTION struct Unit unit_of(int index, int rank)
 {
-    const struct Place at = place_of(index % CLUSTER_TILES);
     struct Unit unit;
-    unit.batch = index / CLUSTER_TILES / SPLIT_K;
+    struct Place at;
+    int inside = index % CLUSTER_TILES;
     unit.part = index / CLUSTER_TILES % SPLIT_K;
-    unit.row = (at.row * CLUSTER_M + rank % CLUSTER_M) * TILE_M;
-    unit.column = (at.column * CLUSTER_N + rank / CLUSTER_M) * TILE_N;
     unit.first_step = unit.part * PART_STEPS;
     unit.steps = smaller(PART_STEPS, STEPS - unit.first_step);
+    unit.row_end = ROWS;
+    unit.column_end = COLUMNS;
+#if GROUPS
+    const int group = group_above(group_clusters, inside / ALONG_N);
+    const int first = group == 0 ? 0 : group_clusters[group - 1];
+    const int along_m = group_clusters[group] - first;
+    const int first_row = group == 0 ? 0 : group_ends[group - 1];
+    inside -= first * ALONG_N;
+    at = SWAP ? place_of(inside, ALONG_N, along_m) : place_of(inside, along_m, ALONG_N);
+    unit.batch = 0;
+    unit.product = group;
+    unit.row = SWAP ? 0 : first_row;
+    unit.column = SWAP ? first_row : 0;
+    *(SWAP ? &unit.column_end : &unit.row_end) = group_ends[group];
+#else
+    at = place_of(inside, CLUSTER_ROWS, CLUSTER_COLUMNS);
+    unit.batch = unit.product = index / CLUSTER_TILES / SPLIT_K;
+    unit.row = unit.column = 0;
+#endif
+    unit.row += (at.row * CLUSTER_M + rank % CLUSTER_M) * TILE_M;
+    unit.column += (at.column * CLUSTER_N + rank / CLUSTER_M) * TILE_N;
     return unit;
 }
 

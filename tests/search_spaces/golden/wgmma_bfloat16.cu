@@ -66,11 +66,9 @@ FUNCTION half fma(half x, half y, half z)
 #define K 4096
 #define BATCH 1
 #define OPERAND_BYTES 2
+#define C_BYTES 2
 #define SUM float
 #define VALUE float
-#define C_BYTES 2
-#define C_PAIR "cvt.rn.bf16x2.f32"
-#define C_WORD(value) 0
 #define LEFT_ALONG_K 1
 #define RIGHT_ALONG_K 1
 #define EPILOGUE_ARGUMENTS
@@ -95,6 +93,7 @@ FUNCTION half fma(half x, half y, half z)
 #define CHUNK 64
 #define REDUCE_LANES 4
 #define REDUCE_THREADS 128
+
 
 #define WGMMA "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16"
 #define WGMMA_OPERANDS \
@@ -131,6 +130,64 @@ FUNCTION half fma(half x, half y, half z)
     "+f"(d[110]), "+f"(d[111]), "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]), \
     "+f"(d[116]), "+f"(d[117]), "+f"(d[118]), "+f"(d[119]), "+f"(d[120]), "+f"(d[121]), \
     "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
+
+// Conversions of bfloat16 and float8, kept as their bits, in CUDA C++ after cuda.h. Needs no header
+// of the CUDA toolkit. All round once, to nearest, ties to even; float8 saturates. Conversions to
+// bfloat16 need sm_80, those of float8 sm_89. In a pair the first value is the lower half.
+#ifndef CUDA_FORMATS
+#define CUDA_FORMATS
+
+FUNCTION float bfloat16_to_float(ushort bits) { return __uint_as_float((unsigned)bits << 16); }
+FUNCTION ushort float_to_bfloat16(float value)
+{
+    ushort bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
+FUNCTION unsigned floats_to_bfloat16x2(float x, float y)
+{
+    unsigned bits;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(y), "f"(x));
+    return bits;
+}
+FUNCTION unsigned floats_to_halfx2(float x, float y)
+{
+    return (unsigned)float_to_half(x) | (unsigned)float_to_half(y) << 16;
+}
+
+FUNCTION ushort floats_to_float8_e4m3x2(float x, float y)
+{
+    ushort bits;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(bits) : "f"(y), "f"(x));
+    return bits;
+}
+FUNCTION ushort floats_to_float8_e5m2x2(float x, float y)
+{
+    ushort bits;
+    asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(bits) : "f"(y), "f"(x));
+    return bits;
+}
+FUNCTION unsigned char float_to_float8_e4m3(float value)
+{
+    return (unsigned char)floats_to_float8_e4m3x2(value, 0.0f);
+}
+FUNCTION unsigned char float_to_float8_e5m2(float value)
+{
+    return (unsigned char)floats_to_float8_e5m2x2(value, 0.0f);
+}
+FUNCTION float float8_e4m3_to_float(unsigned char bits)
+{
+    unsigned halves;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"((ushort)bits));
+    return half_to_float((ushort)halves);
+}
+FUNCTION float float8_e5m2_to_float(unsigned char bits) { return half_to_float((ushort)(bits << 8)); }
+
+#endif
+
+#define C_TYPE ushort
+#define VALUE_TO_C(x) float_to_bfloat16(x)
+#define VALUES_TO_C2(x, y) floats_to_bfloat16x2(x, y)
 
 #define EPILOGUE_PARAMETERS
 #define EPILOGUE(value, row, column) (value)
@@ -249,11 +306,6 @@ template <int PENDING> FUNCTION void tma_await_reads()
 // Makes this thread's writes to shared memory visible to the copy engine.
 FUNCTION void tma_publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-FUNCTION void tma_prefetch_map(const TensorMap *map)
-{
-    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
-
 // ---- Products of a warpgroup, asynchronous: groups of them are begun, committed and awaited
 
 FUNCTION void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -288,6 +340,11 @@ template <int COUNT> FUNCTION void registers_take()
 #ifndef FUNCTION
 #define FUNCTION static inline
 #endif
+#ifdef __CUDACC__
+#define TABLE __constant__
+#else
+#define TABLE static const
+#endif
 
 // ---- The workload, as the tensor cores see it: the product itself, or its transpose if SWAP
 
@@ -302,6 +359,11 @@ template <int COUNT> FUNCTION void registers_take()
 #endif
 #ifndef BATCH
 #define BATCH 1  // products
+#endif
+#ifndef GROUPS
+#define GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0 if all are
+#define GROUP_ENDS {0}      // for each group: the row that it ends before,
+#define GROUP_CLUSTERS {0}  // and how many clusters of tiles it and those before it are along m
 #endif
 
 // ---- The schedule
@@ -348,7 +410,12 @@ template <int COUNT> FUNCTION void registers_take()
 #define CLUSTER (CLUSTER_M * CLUSTER_N)
 #define CLUSTER_ROWS CEIL_DIVIDE(CEIL_DIVIDE(ROWS, TILE_M), CLUSTER_M)
 #define CLUSTER_COLUMNS CEIL_DIVIDE(CEIL_DIVIDE(COLUMNS, TILE_N), CLUSTER_N)
+#if GROUPS
+#define ALONG_N (SWAP ? CLUSTER_ROWS : CLUSTER_COLUMNS)
+#define CLUSTER_TILES (ALL_GROUP_CLUSTERS * ALONG_N)
+#else
 #define CLUSTER_TILES (CLUSTER_ROWS * CLUSTER_COLUMNS)
+#endif
 #define STEPS CEIL_DIVIDE(K, TILE_K)
 #define PART_STEPS CEIL_DIVIDE(STEPS, SPLIT_K)
 #define UNITS (BATCH * SPLIT_K * CLUSTER_TILES)  // for a cluster
@@ -358,9 +425,11 @@ struct Place {
 };
 
 struct Unit {
-    int batch, part;        // which product, and which part of k
-    int row, column;        // of the tile's first element
-    int first_step, steps;  // along k, TILE_K each
+    int batch, product;       // which A and C, and which B
+    int row, column;          // of the tile's first element
+    int row_end, column_end;  // of C, or of the group
+    int part;                 // of k
+    int first_step, steps;    // of it, TILE_K each
 };
 
 struct Slot {
@@ -411,31 +480,69 @@ FUNCTION struct Place in_bands(int index, int rows, int columns)
     return at;
 }
 
-FUNCTION struct Place place_of(int index)
+FUNCTION struct Place place_of(int index, int rows, int columns)
 {
     struct Place at;
     if (RASTER == 1) {
-        const struct Place turned = in_bands(index, CLUSTER_COLUMNS, CLUSTER_ROWS);
+        const struct Place turned = in_bands(index, columns, rows);
         at.row = turned.column;
         at.column = turned.row;
     } else {
-        at = in_bands(index, CLUSTER_ROWS, CLUSTER_COLUMNS);
+        at = in_bands(index, rows, columns);
     }
     return at;
 }
+
+#if GROUPS
+TABLE int group_ends[GROUPS] = GROUP_ENDS;
+TABLE int group_clusters[GROUPS] = GROUP_CLUSTERS;
+
+// The first group whose entry is above the value.
+FUNCTION int group_above(const int *table, int value)
+{
+    int low = 0, high = GROUPS - 1;
+    while (low < high) {
+        const int middle = (low + high) / 2;
+        if (table[middle] > value)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+#endif
 
 // Unit `index` of a cluster, for the block of that rank. Where clusters do not divide the tiles, a
 // tile may lie wholly outside of C: it is computed from zeros, and stores nothing.
 FUNCTION struct Unit unit_of(int index, int rank)
 {
-    const struct Place at = place_of(index % CLUSTER_TILES);
     struct Unit unit;
-    unit.batch = index / CLUSTER_TILES / SPLIT_K;
+    struct Place at;
+    int inside = index % CLUSTER_TILES;
     unit.part = index / CLUSTER_TILES % SPLIT_K;
-    unit.row = (at.row * CLUSTER_M + rank % CLUSTER_M) * TILE_M;
-    unit.column = (at.column * CLUSTER_N + rank / CLUSTER_M) * TILE_N;
     unit.first_step = unit.part * PART_STEPS;
     unit.steps = smaller(PART_STEPS, STEPS - unit.first_step);
+    unit.row_end = ROWS;
+    unit.column_end = COLUMNS;
+#if GROUPS
+    const int group = group_above(group_clusters, inside / ALONG_N);
+    const int first = group == 0 ? 0 : group_clusters[group - 1];
+    const int along_m = group_clusters[group] - first;
+    const int first_row = group == 0 ? 0 : group_ends[group - 1];
+    inside -= first * ALONG_N;
+    at = SWAP ? place_of(inside, ALONG_N, along_m) : place_of(inside, along_m, ALONG_N);
+    unit.batch = 0;
+    unit.product = group;
+    unit.row = SWAP ? 0 : first_row;
+    unit.column = SWAP ? first_row : 0;
+    *(SWAP ? &unit.column_end : &unit.row_end) = group_ends[group];
+#else
+    at = place_of(inside, CLUSTER_ROWS, CLUSTER_COLUMNS);
+    unit.batch = unit.product = index / CLUSTER_TILES / SPLIT_K;
+    unit.row = unit.column = 0;
+#endif
+    unit.row += (at.row * CLUSTER_M + rank % CLUSTER_M) * TILE_M;
+    unit.column += (at.column * CLUSTER_N + rank / CLUSTER_M) * TILE_N;
     return unit;
 }
 
@@ -563,10 +670,14 @@ FUNCTION int partners(int rank) { return same_rows(rank) | same_columns(rank); }
 // ---- The workload: types and the epilogue
 
 #ifndef SUM
-#define SUM float        // what the tensor cores add in
-#define VALUE float      // what the epilogue computes in
-#define C_PAIR "cvt.rn.bf16x2.f32"  // two values to an element of C each, where these are smaller
-#define C_WORD(value) __float_as_uint(value)  // a value to an element of C of 4 bytes
+#define SUM float    // what the tensor cores add in
+#define VALUE float  // what the epilogue computes in
+#endif
+#ifndef C_TYPE
+#include "../dialects/cuda_formats.h"
+#define C_TYPE ushort                                     // an element of C in memory
+#define VALUE_TO_C(x) float_to_bfloat16(x)                // what a value becomes there
+#define VALUES_TO_C2(x, y) floats_to_bfloat16x2(x, y)  // and two neighbours, of 2 bytes or 1
 #endif
 #ifndef EPILOGUE
 #define EPILOGUE_PARAMETERS                   // further kernel parameters, each after a comma
@@ -597,52 +708,36 @@ FUNCTION int partners(int rank) { return same_rows(rank) | same_columns(rank); }
 #define LANE_ROW(i) ((i) / 2 % 2 * 8)
 #define LANE_COLUMN(i) ((i) % 2 + (i) / 4 * 8)
 
-#define DIVIDES(extent, tile, cluster) ((extent) % ((tile) * (cluster)) == 0)
-#define IN_ROWS(row) (DIVIDES(ROWS, TILE_M, CLUSTER_M) || (row) < ROWS)
-#define IN_COLUMNS(column) (DIVIDES(COLUMNS, TILE_N, CLUSTER_N) || (column) < COLUMNS)
+// Whether a row, or column, of a unit's tile lies in C, or in the group; most often all do.
+#define WHOLE_ROWS ((SWAP || GROUPS == 0) && ROWS % (TILE_M * CLUSTER_M) == 0)
+#define WHOLE_COLUMNS ((!SWAP || GROUPS == 0) && COLUMNS % (TILE_N * CLUSTER_N) == 0)
+#define IN_ROWS(row) (WHOLE_ROWS || (row) < unit.row_end)
+#define IN_COLUMNS(column) (WHOLE_COLUMNS || (column) < unit.column_end)
 
-// The element of C that a sum becomes; anything outside of C.
-FUNCTION VALUE finished(SUM sum, int batch, int row, int column EPILOGUE_PARAMETERS)
+// Which row of C that is, counted through the whole batch.
+FUNCTION size_t row_of_c(const Unit &unit, int row, int column)
+{
+    return (size_t)unit.batch * M + (SWAP ? column : row);
+}
+
+// What a sum becomes in C; anything outside of C.
+FUNCTION VALUE finished(SUM sum, const Unit &unit, int row, int column EPILOGUE_PARAMETERS)
 {
     if (!IN_ROWS(row) || !IN_COLUMNS(column)) return 0;
-    return EPILOGUE((VALUE)sum, (size_t)batch * M + (SWAP ? column : row), SWAP ? row : column);
+    return EPILOGUE((VALUE)sum, row_of_c(unit, row, column), SWAP ? row : column);
 }
 
-#if C_BYTES < 4
-// Two values as elements of C, the first in the low bits.
-FUNCTION unsigned pair_of(VALUE low, VALUE high)
-{
-#if C_BYTES == 2
-    unsigned bits;
-    asm(C_PAIR " %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
-#else
-    ushort bits;
-    asm(C_PAIR " %0, %1, %2;" : "=h"(bits) : "f"(high), "f"(low));
-#endif
-    return bits;
-}
-#endif
-
-// One element, or two neighbours, of C.
-FUNCTION void store_one(void *to, VALUE value)
-{
-#if C_BYTES == 4
-    *(unsigned *)to = C_WORD(value);
-#elif C_BYTES == 2
-    *(ushort *)to = pair_of(value, 0);
-#else
-    *(unsigned char *)to = pair_of(value, 0);
-#endif
-}
+// One element of C, or two neighbours.
+FUNCTION void store_one(void *to, VALUE value) { *(C_TYPE *)to = VALUE_TO_C(value); }
 
 FUNCTION void store_two(void *to, VALUE first, VALUE second)
 {
 #if C_BYTES == 4
-    *(uint2 *)to = make_uint2(C_WORD(first), C_WORD(second));
+    *(Vector2<C_TYPE> *)to = {VALUE_TO_C(first), VALUE_TO_C(second)};
 #elif C_BYTES == 2
-    *(unsigned *)to = pair_of(first, second);
+    *(unsigned *)to = VALUES_TO_C2(first, second);
 #else
-    *(ushort *)to = pair_of(first, second);
+    *(ushort *)to = VALUES_TO_C2(first, second);
 #endif
 }
 
@@ -655,7 +750,7 @@ FUNCTION void store_partial(const SUM *sums, SUM *partial, const Unit &unit, int
 #pragma unroll
     for (int i = 0; i < 8; i += 2) {
         const int r = row + LANE_ROW(i), q = column + LANE_COLUMN(i);
-        const size_t c_row = ((size_t)unit.part * BATCH + unit.batch) * M + (SWAP ? q : r);
+        const size_t c_row = (size_t)unit.part * BATCH * M + row_of_c(unit, r, q);
         SUM *to = partial + c_row * N + (SWAP ? r : q);
         if (!IN_ROWS(r)) continue;
         if (!SWAP && N % 2 == 0) {
@@ -672,8 +767,7 @@ FUNCTION void store_direct(const VALUE *values, char *c, const Unit &unit, int r
 #pragma unroll
     for (int i = 0; i < 8; i += 2) {
         const int r = row + LANE_ROW(i), q = column + LANE_COLUMN(i);
-        const size_t c_row = (size_t)unit.batch * M + (SWAP ? q : r);
-        char *to = c + (c_row * N + (SWAP ? r : q)) * C_BYTES;
+        char *to = c + (row_of_c(unit, r, q) * N + (SWAP ? r : q)) * C_BYTES;
         if (!IN_ROWS(r)) continue;
         if (!SWAP && N % 2 == 0) {
             if (IN_COLUMNS(q)) store_two(to, values[i], values[i + 1]);
@@ -698,9 +792,11 @@ FUNCTION void stage_values(const VALUE *values, unsigned piece, int column)
 #else
 #define STMATRIX "stmatrix.sync.aligned.m8n8.x4.shared.b16"
 #endif
-    asm volatile(STMATRIX " [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(pair_of(values[0], values[1])),
-                 "r"(pair_of(values[2], values[3])), "r"(pair_of(values[4], values[5])),
-                 "r"(pair_of(values[6], values[7]))
+    unsigned pairs[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) pairs[i] = VALUES_TO_C2(values[2 * i], values[2 * i + 1]);
+    asm volatile(STMATRIX " [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(pairs[0]), "r"(pairs[1]),
+                 "r"(pairs[2]), "r"(pairs[3])
                  : "memory");
 #else
 #pragma unroll
@@ -763,7 +859,7 @@ FUNCTION void store_rows(const SUM *sums, const Unit &unit, int row, unsigned bu
             VALUE values[8];
 #pragma unroll
             for (int i = 0; i < 8; i++)
-                values[i] = finished(sums[at / 2 + i], unit.batch, lane_row + LANE_ROW(i),
+                values[i] = finished(sums[at / 2 + i], unit, lane_row + LANE_ROW(i),
                                      lane_column + LANE_COLUMN(i) EPILOGUE_ARGUMENTS);
 #if STORE_TMA
             stage_values(values, piece, at - chunk);
@@ -808,6 +904,11 @@ KERNEL __launch_bounds__(REDUCE_THREADS) void reduce(const SUM *RESTRICT partial
         sums[0] += *from;
 #endif
     }
+#if GROUPS
+    Unit unit;  // for the epilogue, which asks only if scales differ between groups
+    unit.product = group_above(group_ends, (int)(first / N));
+    (void)unit;
+#endif
 #pragma unroll
     for (int lane = 0; lane < REDUCE_LANES; lane++)
         store_one(c + (first + lane) * C_BYTES,
@@ -1020,10 +1121,12 @@ FUNCTION void load(const TensorMap *left_map, const TensorMap *right_map, const 
             const unsigned full = stages.full + 8 * slot.stage;
             barrier_wait(stages.empty + 8 * slot.stage, slot.phase);
             barrier_expect(full, STAGE_BYTES);
-            load_tile(left, left_map, full, LEFT_ALONG_K, TILE_M, unit.row, step, unit.batch,
-                      CLUSTER_N, stages.rank / CLUSTER_M, row_blocks);
+            load_tile(left, left_map, full, LEFT_ALONG_K, TILE_M, unit.row, step,
+                      SWAP ? unit.product : unit.batch, CLUSTER_N, stages.rank / CLUSTER_M,
+                      row_blocks);
             load_tile(left + LEFT_BYTES, right_map, full, RIGHT_ALONG_K, TILE_N, unit.column, step,
-                      unit.batch, CLUSTER_M, stages.rank % CLUSTER_M, column_blocks);
+                      SWAP ? unit.batch : unit.product, CLUSTER_M, stages.rank % CLUSTER_M,
+                      column_blocks);
             slot = next_slot(slot);
         }
     }
@@ -1075,11 +1178,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT)
     const Stages stages(tiles, staging + STAGING_BYTES, CLUSTER > 1 ? cluster_rank() : 0);
     const int cluster = blockIdx.x / CLUSTER;
 
-    if (threadIdx.x == 0) {
-        tma_prefetch_map(left_map);
-        tma_prefetch_map(right_map);
-        stages.init();
-    }
+    if (threadIdx.x == 0) stages.init();
     if (CLUSTER > 1)
         cluster_meet();
     else

@@ -4,6 +4,7 @@ and where elements lie in shared memory."""
 from __future__ import annotations
 
 from collections import Counter
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from search_spaces.matmul.wgmma_resources import Problem
 
 Ints = npt.NDArray[np.int64]
 
+EXPERTS = matmul(n=520, k=496, groups=(0, 300, 1, 0, 128, 259), dtype="bfloat16", layout="nt")
 RAGGED = matmul(m=1300, n=1000, k=1000, dtype="bfloat16", layout="nt")
 
 
@@ -38,6 +40,10 @@ RAGGED = matmul(m=1300, n=1000, k=1000, dtype="bfloat16", layout="nt")
             {"swap": True, "tile_n": 64, "tile_m": 64, "consumers": 1, "group": 4, "blocks": 128},
         ),
         (matmul(m=1, n=8, k=8, dtype="bfloat16", layout="nt"), {"group": 1, "blocks": 0}),
+        (EXPERTS, {"blocks": 0, "group": 2}),
+        (EXPERTS, {"split_k": 3, "blocks": 8, "group": 1, "cluster_m": 2}),
+        (EXPERTS, {"raster": "hilbert", "group": 4, "tile_n": 32, "tile_m": 64, "consumers": 1}),
+        (EXPERTS, {"swap": True, "tile_n": 16, "tile_m": 64, "consumers": 1, "cluster_n": 2}),
     ],
 )
 def test_every_block_together_computes_every_tile_and_step_once(
@@ -46,8 +52,16 @@ def test_every_block_together_computes_every_tile_and_step_once(
     chosen = schedule(**knobs)
     code = HostCode(rendered(workload, chosen), tmp_path)
     problem, cluster = Problem.of(workload), chosen["cluster_m"] * chosen["cluster_n"]
-    left, right = problem.sides(chosen["swap"])
     launched = code.macros["CLUSTERS"]
+    tile, other = (
+        (chosen["tile_n"], chosen["tile_m"])
+        if chosen["swap"]
+        else (chosen["tile_m"], chosen["tile_n"])
+    )
+    ends = list(accumulate(problem.groups))
+    spans = [(end - rows, rows) for end, rows in zip(ends, problem.groups, strict=True)] or [
+        (0, problem.m)
+    ] * problem.batch
     rows, columns = problem.clusters(
         *(chosen[name] for name in ("tile_m", "tile_n", "cluster_m", "cluster_n", "swap"))
     )
@@ -57,19 +71,19 @@ def test_every_block_together_computes_every_tile_and_step_once(
             for rank in range(cluster):
                 unit = code.unit_of(index, rank)
                 assert unit.steps > 0
+                assert unit.batch == (0 if problem.groups else unit.product)
+                if unit.row >= unit.row_end or unit.column >= unit.column_end:
+                    continue  # a block of a cluster that reaches beyond C
                 for step in range(unit.first_step, unit.first_step + unit.steps):
-                    seen[unit.batch, unit.row, unit.column, step] += 1
-    inside = {
-        place: count
-        for place, count in seen.items()
-        if place[1] < left.extent and place[2] < right.extent
-    }
-    assert set(inside.values()) == {1}
-    assert set(inside) == {
-        (batch, row, column, step)
-        for batch in range(problem.batch)
-        for row in range(0, left.extent, chosen["tile_m"])
-        for column in range(0, right.extent, chosen["tile_n"])
+                    seen[unit.product, unit.row, unit.column, step] += 1
+    assert set(seen.values()) == {1}
+    assert set(seen) == {
+        (product, first + row, column, step)
+        if not chosen["swap"]
+        else (product, column, first + row, step)
+        for product, (first, rows) in enumerate(spans)
+        for row in range(0, rows, tile)
+        for column in range(0, problem.n, other)
         for step in range(-(-problem.k // chosen["tile_k"]))
     }
 
@@ -78,7 +92,7 @@ def test_every_block_together_computes_every_tile_and_step_once(
 def test_hilbert_order_moves_to_a_neighbour_in_every_square(tmp_path: Path, group: int) -> None:
     chosen = schedule(raster="hilbert", group=group, tile_m=64, tile_n=64, consumers=1)
     code = HostCode(rendered(matmul(m=4096, n=4096, k=64, dtype="bfloat16"), chosen), tmp_path)
-    places = [code.place_of(index) for index in range(group * group)]
+    places = [code.place_of(index, 64, 64) for index in range(group * group)]
     assert len({(place.row, place.column) for place in places}) == group * group
     for here, there in zip(places, places[1:], strict=False):
         assert abs(here.row - there.row) + abs(here.column - there.column) == 1
@@ -86,7 +100,7 @@ def test_hilbert_order_moves_to_a_neighbour_in_every_square(tmp_path: Path, grou
 
 def test_bands_turn_round_at_their_ends(tmp_path: Path) -> None:
     code = HostCode(rendered(RAGGED, schedule(group=2)), tmp_path)  # 11 x 8 tiles
-    places = [code.place_of(index) for index in range(88)]
+    places = [code.place_of(index, 11, 8) for index in range(88)]
     assert [(place.row, place.column) for place in places[14:18]] == [
         (0, 7),
         (1, 7),

@@ -54,6 +54,16 @@ WORKLOADS = (
     matmul(m=64, n=400, k=1040, dtype="float8_e5m2", layout="nt", out_dtype="float8_e5m2"),
     matmul(m=1000, n=1000, k=1024, dtype="int8", layout="nt"),
     matmul(m=40, n=100, k=4096, dtype="int8", layout="nt", out_dtype="bfloat16", scale="tensor"),
+    matmul(n=1024, k=512, groups=(300, 0, 1, 128, 771), dtype="bfloat16", layout="nt"),
+    matmul(
+        n=136,
+        k=512,
+        groups=(5, 0, 17, 3),
+        dtype="float8_e4m3",
+        layout="nt",
+        scale="row_column",
+        epilogue="relu",
+    ),
 )
 SQUARE = WORKLOADS[0]
 
@@ -94,12 +104,26 @@ class Place(ctypes.Structure):
 
 class Unit(ctypes.Structure):
     _fields_ = tuple(
-        (name, ctypes.c_int) for name in ("batch", "part", "row", "column", "first_step", "steps")
+        (name, ctypes.c_int)
+        for name in (
+            "batch",
+            "product",
+            "row",
+            "column",
+            "row_end",
+            "column_end",
+            "part",
+            "first_step",
+            "steps",
+        )
     )
     batch: int
-    part: int
+    product: int
     row: int
     column: int
+    row_end: int
+    column_end: int
+    part: int
     first_step: int
     steps: int
 
@@ -140,7 +164,8 @@ class HostCode:
         defines = re.findall(r"^#define (\w+) (\d+)$", source.text[:start], re.MULTILINE)
         self.macros = {name: int(value) for name, value in defines}
         lines = [f"#define {name} {value}" for name, value in defines]
-        text = "\n".join(["#define FUNCTION", *lines, source.text[start:end]])
+        tables = re.findall(r"^#define GROUP_\w+ \{.*?\}$", source.text[:start], re.M | re.S)
+        text = "\n".join(["#define FUNCTION", *lines, *tables, source.text[start:end]])
         name = str(folder / f"host_{source.digest[:16]}")
         Path(f"{name}.c").write_text(text)
         command = [compiler, "-O1", "-shared", "-fPIC", "-o", f"{name}.so", f"{name}.c"]
