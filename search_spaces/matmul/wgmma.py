@@ -88,7 +88,7 @@ class Wgmma:
         parts = (
             dialect.prelude,
             _defines(problem, schedule, epilogue, dialect),
-            _groups(problem, schedule),
+            _groups(problem, schedule, epilogue),
             problem.instruction.defines(schedule["tile_n"], left.along_k, right.along_k),
             store_code(workload, dialect),
             epilogue.text,
@@ -176,20 +176,21 @@ def _defines(problem: Problem, schedule: Schedule, epilogue: EpilogueCode, diale
     return "".join(f"#define {name} {value}".rstrip() + "\n" for name, value in values.items())
 
 
-def _groups(problem: Problem, schedule: Schedule) -> str:
-    """The table of groups of rows. A unit of work knows its own, so that none is searched for."""
+def _groups(problem: Problem, schedule: Schedule, epilogue: EpilogueCode) -> str:
+    """The table of groups of rows; and how an epilogue that asks for one finds it: by the unit."""
     if not problem.groups:
         return ""
     side = "n" if schedule["swap"] else "m"
     rows = schedule[f"tile_{side}"] * schedule[f"cluster_{side}"]
     ends = list(accumulate(problem.groups))
     clusters = list(accumulate(ceil_divide(part, rows) for part in problem.groups))
+    asked = "#define EPILOGUE_GROUP(row) (unit.product)\n"
     return (
         f"#define GROUPS {len(ends)}\n"
         f"#define GROUP_ENDS {{{_list(ends)}}}\n"
         f"#define GROUP_CLUSTERS {{{_list(clusters)}}}\n"
         f"#define ALL_GROUP_CLUSTERS {clusters[-1]}\n"
-        "#define EPILOGUE_GROUP(row) (unit.product)\n"
+        f"{asked if 'EPILOGUE_GROUP' in epilogue.text else ''}"
     )
 
 

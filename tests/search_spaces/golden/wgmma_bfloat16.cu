@@ -904,10 +904,9 @@ KERNEL __launch_bounds__(REDUCE_THREADS) void reduce(const SUM *RESTRICT partial
         sums[0] += *from;
 #endif
     }
-#if GROUPS
-    Unit unit;  // for the epilogue, which asks only if scales differ between groups
+#ifdef EPILOGUE_GROUP
+    Unit unit;
     unit.product = group_above(group_ends, (int)(first / N));
-    (void)unit;
 #endif
 #pragma unroll
     for (int lane = 0; lane < REDUCE_LANES; lane++)
