@@ -93,17 +93,6 @@ FUNCTION void multiply(unsigned (&d)[2], const unsigned *a, const unsigned *b)
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// ---- Loads of 16 bytes that are used once, and so must not push others out of the L1 cache
-
-FUNCTION uint4 load_once(const void *from)
-{
-    uint4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(from));
-    return v;
-}
-
 // ---- Stores of 16, 8 and 4 bytes, which a compiler may otherwise take apart
 
 FUNCTION void store_words(void *to, const unsigned (&w)[4])
@@ -128,21 +117,18 @@ FUNCTION unsigned bits_of(unsigned char x) { return x; }
 template <int COUNT, typename T> FUNCTION void store(T *to, const T *values)
 {
     const int each = sizeof(T) < 4 ? 4 / sizeof(T) : 1;  // elements of a word
-    const int words = COUNT * (int)sizeof(T) / 4;
-    if (words == 0) {
+    if (COUNT % each == 0) {
+        unsigned words[COUNT < each ? 1 : COUNT / each];
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            const unsigned bits = bits_of(values[i]) << i % each * 8 * (int)sizeof(T);
+            words[i / each] = i % each ? words[i / each] | bits : bits;
+        }
+        store_words(to, words);
+    } else {
 #pragma unroll
         for (int i = 0; i < COUNT; i++) to[i] = values[i];
-        return;
     }
-    unsigned word[words ? words : 1];
-#pragma unroll
-    for (int i = 0; i < words; i++) {
-        word[i] = bits_of(values[i * each]);
-#pragma unroll
-        for (int part = 1; part < each; part++)
-            word[i] |= bits_of(values[i * each + part]) << part * 8 * (int)sizeof(T) % 32;
-    }
-    store_words(to, word);
 }
 
 #endif

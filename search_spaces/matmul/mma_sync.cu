@@ -149,7 +149,7 @@ FUNCTION void fetch(unsigned char *tile, const STORED *from, const int length, i
 {
     typedef Pieces<TILE, COPY> PIECES;
     const int first_line = PIECES::first_line(), first_element = PIECES::first_element();
-#pragma unroll(COPY ? PIECES::OF_THREAD : 8)
+#pragma unroll(COPY == 16 ? PIECES::OF_THREAD : 8)
     for (int i = 0; i < PIECES::OF_THREAD; i++) {
         const int line = PIECES::line(i), element = PIECES::element(i);
         if (PIECES::ALL % THREADS != 0 && i * THREADS + LOCAL_ID(0) >= PIECES::ALL) break;

@@ -19,8 +19,8 @@ KERNEL GROUP_SIZE(REDUCE_THREADS, 1, 1) void reduce(const PARTIAL *RESTRICT part
     PARTIAL sum = 0;
 #pragma unroll
     for (int split = 0; split < SPLIT_K; split++) sum += part[split * elements];
-    const size_t row = batch * M + element / N;
-    c[batch * elements + element] = VALUE_TO_C(EPILOGUE((VALUE)sum, row, (int)(element % N)));
+    c[batch * elements + element] = VALUE_TO_C(
+        EPILOGUE((VALUE)sum, (size_t)(batch * M + element / N), (int)(element % N)));
 }
 
 #endif
