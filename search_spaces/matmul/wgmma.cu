@@ -11,8 +11,8 @@
 //
 // Left and right are A and B; if SWAP, they are B and A, and what is computed is C transposed.
 //
-//   matmul:  blocks CLUSTERS * CLUSTER; writes C, or sums of a part of k if SPLIT_K > 1
-//   reduce:  adds the parts and writes C, only if SPLIT_K > 1
+//   matmul:  blocks CLUSTERS * CLUSTER; writes C, or sums of a part of k
+//   reduce:  adds the parts and writes C, only if SPLIT_K > 1 or STREAM_K
 
 #ifndef KERNEL
 #include "../dialects/cuda.h"
@@ -193,8 +193,9 @@ FUNCTION void load(const TensorMap *left_map, const TensorMap *right_map, const 
     const unsigned short row_blocks = same_rows(stages.rank);
     const unsigned short column_blocks = same_columns(stages.rank);
     Slot slot = {0, 1};
-    for (int index = cluster; index < UNITS; index += CLUSTERS) {
-        const Unit unit = unit_of(index, stages.rank);
+    const int turns = units_of(cluster);
+    for (int turn = 0; turn < turns; turn++) {
+        const Unit unit = unit_of(cluster, turn, stages.rank);
 #pragma unroll 1  // the loader has few registers
         for (int step = unit.first_step; step < unit.first_step + unit.steps; step++) {
             const unsigned left = stages.tiles + slot.stage * STAGE_BYTES;
@@ -212,19 +213,19 @@ FUNCTION void load(const TensorMap *left_map, const TensorMap *right_map, const 
     }
 }
 
-FUNCTION void consume(const Stages &stages, unsigned staging, int consumer, int cluster, RESULT)
+FUNCTION void consume(const Stages &stages, unsigned staging, int consumer, int cluster,
+                      RESULT SHARES)
 {
     const int warp = threadIdx.x / 32 % 4;
     const int first_row = PINGPONG ? 0 : consumer * BLOCKS * 64;
     const unsigned buffers = staging + (consumer * 4 + warp) * BUFFERS * PIECE_BYTES;
-    int buffer = 0, turn = 0, turn_phase = consumer ^ 1;
+    int buffer = 0, turn_phase = consumer ^ 1;
     Slot slot = {0, 0};
     SUM sums[BLOCKS][SUMS];
-    for (int index = cluster; index < UNITS; index += CLUSTERS) {
-        const Unit unit = unit_of(index, stages.rank);
-        const bool mine = !PINGPONG || turn == consumer;
-        turn = turn + 1 == CONSUMERS ? 0 : turn + 1;
-        if (!mine) {
+    const int turns = units_of(cluster);
+    for (int turn = 0; turn < turns; turn++) {
+        const Unit unit = unit_of(cluster, turn, stages.rank);
+        if (PINGPONG && turn % CONSUMERS != consumer) {
             slot = skip_slots(slot, unit.steps);
             continue;
         }
@@ -233,6 +234,15 @@ FUNCTION void consume(const Stages &stages, unsigned staging, int consumer, int 
         slot = multiply_unit(sums, stages, slot, unit.steps, first_row);
         if (PINGPONG && threadIdx.x % 128 == 0) barrier_arrive(stages.turns + 8 * (consumer ^ 1));
         finish_products(sums, stages, slot);
+#if STREAM_K
+        if (unit.slot >= 0) {
+#pragma unroll
+            for (int block = 0; block < BLOCKS; block++)
+                store_share(sums[block], partial, unit.slot * CLUSTER + stages.rank,
+                            first_row / 64 + block);
+            continue;
+        }
+#endif
 #pragma unroll
         for (int block = 0; block < BLOCKS; block++)
             store_rows(sums[block], unit, unit.row + first_row + block * 64 + warp * 16, buffers,
@@ -249,7 +259,8 @@ KERNEL __launch_bounds__(THREADS, RESIDENT)
 #if CLUSTER > 1
     __cluster_dims__(CLUSTER, 1, 1)
 #endif
-        void matmul(const TensorMap *RESTRICT left_map, const TensorMap *RESTRICT right_map, RESULT)
+        void matmul(const TensorMap *RESTRICT left_map, const TensorMap *RESTRICT right_map,
+                    RESULT SHARES)
 {
     extern __shared__ char dynamic_memory[];
     const unsigned memory = (unsigned)__cvta_generic_to_shared(dynamic_memory);
@@ -274,7 +285,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT)
 #if CONSUMER_REGISTERS
         registers_take<CONSUMER_REGISTERS>();
 #endif
-        consume(stages, staging, warpgroup - 1, cluster, RESULT_ARGUMENTS);
+        consume(stages, staging, warpgroup - 1, cluster, RESULT_ARGUMENTS SHARES_ARGUMENT);
     }
     if (CLUSTER > 1) cluster_meet();  // none leaves while others still write to it
 }

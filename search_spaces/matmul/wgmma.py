@@ -84,7 +84,7 @@ class Wgmma:
         problem = Problem.of(workload)
         epilogue = epilogue_code(workload, dialect)
         left, right = problem.sides(schedule["swap"])
-        partial_bytes = problem.partial_sums_bytes(schedule["split_k"])
+        partial_bytes = Grid.of(problem, schedule).scratch_bytes(problem, schedule)
         parts = (
             dialect.prelude,
             _defines(problem, schedule, epilogue, dialect),
@@ -150,7 +150,7 @@ def _defines(problem: Problem, schedule: Schedule, epilogue: EpilogueCode, diale
     left, right = problem.sides(schedule["swap"])
     consumers, resident = schedule["consumers"], schedule["resident"]
     plain = ("swap", "tile_m", "tile_n", "tile_k", "stages", "cluster_m", "cluster_n", "split_k")
-    own = ("group", "consumers", "pingpong", "resident", "buffers")
+    own = ("stream_k", "group", "consumers", "pingpong", "resident", "buffers")
     values = {
         "M": problem.m,
         "N": problem.n,
@@ -207,18 +207,24 @@ def _launches(problem: Problem, schedule: Schedule, epilogue: EpilogueCode) -> t
     finish = ("c", *epilogue.arguments)
     to = ("c_map", *epilogue.arguments) if schedule["store"] == "tma" else finish
     names = ("tile_m", "tile_n", "tile_k", "stages", "consumers", "buffers", "store")
+    shares = ("partial",) if grid.stream_tiles else ()
     main = Launch(
         "matmul",
         (grid.blocks, 1, 1),
         (threads(schedule["consumers"]), 1, 1),
-        ("left_map", "right_map", *(to if grid.parts == 1 else ("partial",))),
+        ("left_map", "right_map", *(("partial",) if grid.parts > 1 else (*to, *shares))),
         problem.shared_bytes(*(schedule[name] for name in names)),
     )
-    if grid.parts == 1:
-        return (main,)
+    blocks = _reduce_blocks(problem, schedule, grid)
+    reduce = Launch("reduce", (blocks, 1, 1), (_REDUCE_THREADS, 1, 1), ("partial", *finish))
+    return (main, reduce) if blocks else (main,)
+
+
+def _reduce_blocks(problem: Problem, schedule: Schedule, grid: Grid) -> int:
+    """Blocks that add partial sums: of elements of C, or of 64 rows by 8 columns of tiles."""
+    if grid.stream_tiles:
+        tile = schedule["tile_m"] // 64 * schedule["tile_n"] // 8
+        return int(grid.stream_tiles * grid.cluster * tile)
     elements = problem.batch * problem.m * problem.n
-    blocks = ceil_divide(elements, _REDUCE_THREADS * _reduce_lanes(problem))
-    return (
-        main,
-        Launch("reduce", (blocks, 1, 1), (_REDUCE_THREADS, 1, 1), ("partial", *finish)),
-    )
+    each = _REDUCE_THREADS * _reduce_lanes(problem)
+    return ceil_divide(elements, each) if grid.parts > 1 else 0

@@ -144,7 +144,7 @@ class Problem:
         return self.batch * split_k * rows * columns
 
     def partial_sums_bytes(self, split_k: int) -> int:
-        """Scratch: one sum of 4 bytes for each element of C and part of k."""
+        """Scratch of split-K: a sum of 4 bytes for each element of C and part of k."""
         return 0 if split_k == 1 else 4 * split_k * self.batch * self.m * self.n
 
 
@@ -159,6 +159,7 @@ class Grid:
     units: int  # of work, for a cluster
     clusters: int  # launched
     cluster: int  # blocks in one
+    stream_tiles: int  # units whose steps all clusters share
 
     @classmethod
     def of(cls, problem: Problem, schedule: Schedule) -> Grid:
@@ -166,14 +167,16 @@ class Grid:
         units = problem.batch * schedule["split_k"] * rows * columns
         cluster = schedule["cluster_m"] * schedule["cluster_n"]
         most = schedule["blocks"] // cluster if schedule["blocks"] else units
+        shared = schedule["stream_k"]
         return cls(
             cluster_rows=rows,
             cluster_columns=columns,
             steps=ceil_divide(problem.k, schedule["tile_k"]),
             parts=schedule["split_k"],
             units=units,
-            clusters=min(most, units),
+            clusters=most if shared else min(most, units),
             cluster=cluster,
+            stream_tiles=stream_tiles(units, most) if shared else 0,
         )
 
     @property
@@ -181,9 +184,26 @@ class Grid:
         return self.clusters * self.cluster
 
     @property
-    def rounds(self) -> int:
-        """Units that the busiest cluster works on."""
-        return ceil_divide(self.units, self.clusters)
+    def rounds(self) -> float:
+        """Units that the busiest cluster works on; shares of stream-K count by their steps."""
+        whole = self.units - self.stream_tiles
+        return ceil_divide(whole, self.clusters) + self.stream_tiles / self.clusters
+
+    def scratch_bytes(self, problem: Problem, schedule: Schedule) -> int:
+        if self.stream_tiles:
+            return shares_bytes(schedule["tile_m"], schedule["tile_n"], self.blocks)
+        return problem.partial_sums_bytes(self.parts)
+
+
+def stream_tiles(units: int, clusters: int) -> int:
+    """Tiles that stream-K shares out: those that would not fill a round, and a round more, so that
+    shares are between one and two tiles long (Osama and others, arXiv:2301.03598)."""
+    return units if units < clusters else units % clusters + clusters
+
+
+def shares_bytes(tile_m: int, tile_n: int, blocks: int) -> int:
+    """Scratch of stream-K: the sums of two tiles for each block."""
+    return 2 * blocks * tile_m * tile_n * 4
 
 
 def threads(consumers: int) -> int:

@@ -20,6 +20,7 @@ from search_spaces.matmul.wgmma_resources import (
     launch_registers,
     row_blocks,
     sharers,
+    shares_bytes,
     sums_registers,
 )
 from search_spaces.space import Constraint, Knob, boolean, choice, power_of_two
@@ -45,6 +46,7 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
         power_of_two("cluster_m", 1, 4, "blocks side by side in rows that share loads of columns"),
         power_of_two("cluster_n", 1, 4, "blocks side by side in columns that share loads of rows"),
         choice("split_k", (1, 2, 3, 4, 5, 6, 8, 12, 16), "parts of k, each a unit of work"),
+        boolean("stream_k", "the last tiles are shared by steps, so that all blocks end together"),
         choice("raster", ("rows", "columns", "hilbert"), "order of tiles, to meet in cache"),
         power_of_two("group", 1, 32, "clusters across a band of that order"),
         choice("blocks", _blocks(target), "blocks that stay for all work; 0 is one for each tile"),
@@ -71,6 +73,7 @@ def constraints(problem: Problem, target: Target) -> tuple[Constraint, ...]:
         *_padding(problem),
         *_walk_along_k(problem, target),
         *_residence(problem, target),
+        *_stream(problem, target),
         *_order(problem),
         *_stores(problem),
     )
@@ -215,12 +218,49 @@ def _residence(problem: Problem, target: Target) -> Iterator[Constraint]:
         "a block with a single tile has nothing to take in turn",
     )
     yield Constraint(
-        (*TILES, "split_k", "blocks"),
+        (*TILES, "split_k", "blocks", "stream_k"),
         lambda *tiles: (
-            tiles[-1] == 0 or problem.units(*tiles[:-1]) > tiles[-1] // (tiles[2] * tiles[3])
+            tiles[-1] or tiles[-2] == 0 or problem.units(*tiles[:-2]) > _clusters_of(tiles)
         ),
         "there are no more tiles than {blocks} blocks, so that none has a second one to take",
     )
+
+
+def _clusters_of(tiles: tuple[Any, ...]) -> int:
+    """Clusters that are launched, for values of `TILES`, split_k, blocks and stream_k."""
+    return int(tiles[6] // (tiles[2] * tiles[3]))
+
+
+def _stream(problem: Problem, target: Target) -> Iterator[Constraint]:
+    yield Constraint(
+        ("stream_k", "split_k", "blocks"),
+        lambda stream, split_k, blocks: not stream or (split_k == 1 and blocks > 0),
+        "only blocks that stay can share tiles by steps, and not in {split_k} fixed parts too",
+    )
+    yield Constraint(
+        (*TILES, "split_k", "blocks", "stream_k"),
+        lambda *tiles: (
+            not tiles[-1] or tiles[-2] == 0 or problem.units(*tiles[:-2]) % _clusters_of(tiles) != 0
+        ),
+        "tiles divide evenly among {blocks} blocks, so that none is left to share by steps",
+    )
+    yield Constraint(
+        (*TILES, "split_k", "blocks", "stream_k", "tile_k"),
+        lambda *tiles: (
+            not tiles[-2]
+            or problem.units(*tiles[:-3]) * ceil_divide(problem.k, tiles[-1]) >= _clusters_of(tiles)
+        ),
+        "there are fewer steps of {tile_k} in all tiles than {blocks} blocks to share them",
+    )
+    available = target.limit("memory_bytes", None)
+    if available is not None:
+        yield Constraint(
+            ("tile_m", "tile_n", "blocks", "stream_k"),
+            lambda tile_m, tile_n, blocks, stream: (
+                not stream or shares_bytes(tile_m, tile_n, blocks) <= available
+            ),
+            f"sums of shared tiles of {{blocks}} blocks exceed {available} bytes of memory",
+        )
 
 
 def _order(problem: Problem) -> Iterator[Constraint]:

@@ -27,7 +27,7 @@ def statistics(
     which TMA moves them. A block reuses its stages and the sums in its registers.
     """
     grid = Grid.of(problem, schedule)
-    scratch_bytes = problem.partial_sums_bytes(grid.parts)
+    scratch_bytes = grid.scratch_bytes(problem, schedule)
     shared_bytes = _shared_bytes(problem, schedule)
     sums_bytes = 4 * schedule["tile_m"] * schedule["tile_n"]
     return KernelStats(
@@ -41,7 +41,7 @@ def statistics(
         l2_bytes=_l2_bytes(problem, grid, schedule) + 2 * scratch_bytes,
         working_set_bytes=shared_bytes + sums_bytes * (1 + schedule["pingpong"]),
         vector_lanes=16 // problem.operand_bytes,
-        launches=1 if grid.parts == 1 else 2,
+        launches=2 if scratch_bytes else 1,
         scratch_bytes=scratch_bytes,
         extra=_extra(problem, grid, schedule, target),
     )
@@ -59,7 +59,7 @@ def _tiles(problem: Problem, grid: Grid) -> int:
 def _flops(problem: Problem, grid: Grid, schedule: Schedule) -> float:
     """Two a product in every tile, whole even at the edges; and the additions of the parts."""
     products = _tiles(problem, grid) * grid.steps * schedule["tile_k"]
-    additions = problem.batch * problem.m * problem.n * (grid.parts if grid.parts > 1 else 0)
+    additions = grid.scratch_bytes(problem, schedule) // 4
     return float(2 * products * schedule["tile_m"] * schedule["tile_n"] + additions)
 
 
@@ -118,7 +118,7 @@ def _extra(
     operand_reads = (tile_m + tile_m // 64 * tile_n) * problem.operand_bytes
     read = tile_m / schedule["cluster_n"] + tile_n / schedule["cluster_m"]
     return (
-        ("rounds", float(grid.rounds)),
+        ("rounds", grid.rounds),
         ("balance", grid.units / (grid.rounds * grid.clusters)),
         ("filled", min(1.0, grid.blocks / target.limit("units", 132))),
         ("flight_bytes", float(stage_bytes * schedule["stages"])),

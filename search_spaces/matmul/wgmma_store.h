@@ -214,6 +214,14 @@ FUNCTION void store_rows(const SUM *sums, const Unit &unit, int row, unsigned bu
     }
 }
 
+#if STREAM_K
+#define SHARES , SUM *RESTRICT partial
+#define SHARES_ARGUMENT , partial
+#else
+#define SHARES
+#define SHARES_ARGUMENT
+#endif
+
 #if SPLIT_K > 1
 #define RESULT_ARGUMENTS partial
 #elif STORE_TMA
@@ -251,6 +259,59 @@ KERNEL __launch_bounds__(REDUCE_THREADS) void reduce(const SUM *RESTRICT partial
     for (int lane = 0; lane < REDUCE_LANES; lane++)
         store_one(c + (first + lane) * C_BYTES,
                   EPILOGUE((VALUE)sums[lane], first / N, (int)(first % N) + lane));
+}
+#endif
+
+// ---- The shares of stream-K
+
+#if STREAM_K
+// Where a thread of a consumer keeps 4 of its sums, of 8 columns: slots are as large as a tile, and
+// threads lie side by side.
+FUNCTION Vector4<SUM> *share_of(const SUM *partial, int slot, int block, int columns)
+{
+    const size_t first = ((size_t)slot * (TILE_M / 64) + block) * (TILE_N / 8) + columns;
+    return (Vector4<SUM> *)partial + first * 128 + threadIdx.x % 128;
+}
+
+// The sums of 64 rows, number `block` of the tile.
+FUNCTION void store_share(const SUM *sums, SUM *partial, int slot, int block)
+{
+#pragma unroll
+    for (int columns = 0; columns < TILE_N / 8; columns++) {
+        const SUM *four = sums + columns * 4;
+        *share_of(partial, slot, block, columns) = {four[0], four[1], four[2], four[3]};
+    }
+}
+
+// Adds the shares of every tile that has several, in their order. A block is 8 columns of 64 rows.
+KERNEL __launch_bounds__(128) void reduce(const SUM *RESTRICT partial,
+                                          char *RESTRICT c EPILOGUE_PARAMETERS)
+{
+    const int columns = blockIdx.x % (TILE_N / 8), rest = blockIdx.x / (TILE_N / 8);
+    const int block = rest % (TILE_M / 64), rank = rest / (TILE_M / 64) % CLUSTER;
+    const int tile = rest / (TILE_M / 64) / CLUSTER;
+    const int first = sharer_of((long long)tile * STEPS);
+    const int last = sharer_of((long long)(tile + 1) * STEPS - 1);
+    if (first == last) return;
+
+    SUM sums[4] = {};
+    for (int sharer = first; sharer <= last; sharer++) {
+        if (share_begin(sharer) == share_begin(sharer + 1)) continue;
+        const int slot = slot_of(sharer, tile) * CLUSTER + rank;
+        const Vector4<SUM> four = *share_of(partial, slot, block, columns);
+        sums[0] += four.x, sums[1] += four.y, sums[2] += four.z, sums[3] += four.w;
+    }
+    const Unit unit = unit_of(first, tile - share_first(first), rank);
+    const int lane = threadIdx.x % 32;
+    const int row = unit.row + block * 64 + threadIdx.x / 32 * 16 + lane / 4;
+    const int column = unit.column + columns * 8 + lane % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int r = row + LANE_ROW(i), q = column + LANE_COLUMN(i);
+        const VALUE value = finished(sums[i], unit, r, q EPILOGUE_ARGUMENTS);
+        const size_t place = row_of_c(unit, r, q) * N + (SWAP ? r : q);
+        if (IN_ROWS(r) && IN_COLUMNS(q)) store_one(c + place * C_BYTES, value);
+    }
 }
 #endif
 

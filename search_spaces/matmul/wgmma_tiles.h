@@ -1,8 +1,10 @@
 // Which tile of C is whose turn, and which stage of shared memory a step takes: integers only, so
 // that this part compiles as plain C too, and can be tested on any machine.
 //
-// A unit of work is a tile of C, or the part of its sums that split-K makes a unit. Blocks of a
-// cluster work on neighbouring tiles at the same time; cluster c takes units c, c + CLUSTERS, ...
+// A unit of work is a tile of C, or a part of its sums. Blocks of a cluster work on neighbouring
+// tiles at the same time. Cluster c takes tiles c, c + CLUSTERS, ... to their end, or the parts of
+// them that split-K makes; with stream-K clusters first share the steps of some tiles equally, so
+// that all end at the same time.
 
 #ifndef FUNCTION
 #define FUNCTION static inline
@@ -59,6 +61,9 @@
 #ifndef SPLIT_K
 #define SPLIT_K 1  // parts of k, each a unit of its own
 #endif
+#ifndef STREAM_K
+#define STREAM_K 0  // 1: tiles that would not fill a round, and a round more, are shared by steps
+#endif
 #ifndef RASTER
 #define RASTER 0  // order of tiles: 0 in bands of rows, 1 of columns, 2 along Hilbert's curve
 #endif
@@ -85,7 +90,12 @@
 #endif
 #define STEPS CEIL_DIVIDE(K, TILE_K)
 #define PART_STEPS CEIL_DIVIDE(STEPS, SPLIT_K)
-#define UNITS (BATCH * SPLIT_K * CLUSTER_TILES)  // for a cluster
+#define UNITS (BATCH * SPLIT_K * CLUSTER_TILES)  // for a cluster, without stream-K
+#if STREAM_K
+#define STREAM_TILES (UNITS < CLUSTERS ? UNITS : UNITS % CLUSTERS + CLUSTERS)
+#else
+#define STREAM_TILES 0
+#endif
 
 struct Place {
     int row, column;
@@ -97,6 +107,7 @@ struct Unit {
     int row_end, column_end;  // of C, or of the group
     int part;                 // of k
     int first_step, steps;    // of it, TILE_K each
+    int slot;                 // for the sums of a cluster, where others add to them; else -1
 };
 
 struct Slot {
@@ -179,16 +190,81 @@ FUNCTION int group_above(const int *table, int value)
 }
 #endif
 
-// Unit `index` of a cluster, for the block of that rank. Where clusters do not divide the tiles, a
-// tile may lie wholly outside of C: it is computed from zeros, and stores nothing.
-FUNCTION struct Unit unit_of(int index, int rank)
+// ---- Stream-K: the steps of the first STREAM_TILES tiles, one after the other, in equal shares
+
+#if STREAM_K
+FUNCTION long long share_begin(int cluster)
 {
+    return (long long)STREAM_TILES * STEPS * cluster / CLUSTERS;
+}
+
+// The tiles that a cluster has a share of, the first one and the one after the last.
+FUNCTION int share_first(int cluster) { return (int)(share_begin(cluster) / STEPS); }
+
+FUNCTION int share_end(int cluster)
+{
+    const long long begin = share_begin(cluster), end = share_begin(cluster + 1);
+    return (int)(begin < end ? (end - 1) / STEPS + 1 : begin / STEPS);
+}
+
+// The cluster whose share holds a step, counted through all tiles.
+FUNCTION int sharer_of(long long step)
+{
+    int cluster = (int)(step * CLUSTERS / ((long long)STREAM_TILES * STEPS));
+    while (share_begin(cluster + 1) <= step) cluster++;
+    return cluster;
+}
+
+// Where a cluster leaves its sums of a tile that it shares: its first one, or its last.
+FUNCTION int slot_of(int cluster, int tile) { return 2 * cluster + (tile > share_first(cluster)); }
+
+// Narrows a unit to a cluster's share of the tile.
+FUNCTION void share(struct Unit *unit, int cluster, int tile)
+{
+    const long long begin = share_begin(cluster) - (long long)tile * STEPS;
+    const long long end = share_begin(cluster + 1) - (long long)tile * STEPS;
+    unit->first_step = begin > 0 ? (int)begin : 0;
+    unit->steps = (end < STEPS ? (int)end : STEPS) - unit->first_step;
+    if (unit->steps < STEPS) unit->slot = slot_of(cluster, tile);
+}
+#endif
+
+// ---- Units of work
+
+FUNCTION int shared_units_of(int cluster)
+{
+#if STREAM_K
+    return share_end(cluster) - share_first(cluster);
+#else
+    return 0 * cluster;
+#endif
+}
+
+FUNCTION int units_of(int cluster)
+{
+    const int whole = UNITS - STREAM_TILES - cluster;
+    return shared_units_of(cluster) + (whole > 0 ? CEIL_DIVIDE(whole, CLUSTERS) : 0);
+}
+
+// A cluster's unit number `turn`, for the block of that rank. Where clusters do not divide the
+// tiles, a tile may lie wholly outside of C: it is computed from zeros, and stores nothing.
+FUNCTION struct Unit unit_of(int cluster, int turn, int rank)
+{
+    int index = STREAM_TILES + cluster + (turn - shared_units_of(cluster)) * CLUSTERS;
+#if STREAM_K
+    const int shared = turn < shared_units_of(cluster);
+    if (shared) index = share_first(cluster) + turn;
+#endif
     struct Unit unit;
     struct Place at;
     int inside = index % CLUSTER_TILES;
     unit.part = index / CLUSTER_TILES % SPLIT_K;
     unit.first_step = unit.part * PART_STEPS;
     unit.steps = smaller(PART_STEPS, STEPS - unit.first_step);
+    unit.slot = -1;
+#if STREAM_K
+    if (shared) share(&unit, cluster, index);
+#endif
     unit.row_end = ROWS;
     unit.column_end = COLUMNS;
 #if GROUPS

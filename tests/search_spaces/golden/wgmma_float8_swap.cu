@@ -80,6 +80,7 @@ FUNCTION half fma(half x, half y, half z)
 #define CLUSTER_M 1
 #define CLUSTER_N 1
 #define SPLIT_K 1
+#define STREAM_K 0
 #define GROUP 1
 #define CONSUMERS 2
 #define PINGPONG 0
@@ -312,8 +313,10 @@ template <int COUNT> FUNCTION void registers_take()
 // Which tile of C is whose turn, and which stage of shared memory a step takes: integers only, so
 // that this part compiles as plain C too, and can be tested on any machine.
 //
-// A unit of work is a tile of C, or the part of its sums that split-K makes a unit. Blocks of a
-// cluster work on neighbouring tiles at the same time; cluster c takes units c, c + CLUSTERS, ...
+// A unit of work is a tile of C, or a part of its sums. Blocks of a cluster work on neighbouring
+// tiles at the same time. Cluster c takes tiles c, c + CLUSTERS, ... to their end, or the parts of
+// them that split-K makes; with stream-K clusters first share the steps of some tiles equally, so
+// that all end at the same time.
 
 #ifndef FUNCTION
 #define FUNCTION static inline
@@ -370,6 +373,9 @@ template <int COUNT> FUNCTION void registers_take()
 #ifndef SPLIT_K
 #define SPLIT_K 1  // parts of k, each a unit of its own
 #endif
+#ifndef STREAM_K
+#define STREAM_K 0  // 1: tiles that would not fill a round, and a round more, are shared by steps
+#endif
 #ifndef RASTER
 #define RASTER 0  // order of tiles: 0 in bands of rows, 1 of columns, 2 along Hilbert's curve
 #endif
@@ -396,7 +402,12 @@ template <int COUNT> FUNCTION void registers_take()
 #endif
 #define STEPS CEIL_DIVIDE(K, TILE_K)
 #define PART_STEPS CEIL_DIVIDE(STEPS, SPLIT_K)
-#define UNITS (BATCH * SPLIT_K * CLUSTER_TILES)  // for a cluster
+#define UNITS (BATCH * SPLIT_K * CLUSTER_TILES)  // for a cluster, without stream-K
+#if STREAM_K
+#define STREAM_TILES (UNITS < CLUSTERS ? UNITS : UNITS % CLUSTERS + CLUSTERS)
+#else
+#define STREAM_TILES 0
+#endif
 
 struct Place {
     int row, column;
@@ -408,6 +419,7 @@ struct Unit {
     int row_end, column_end;  // of C, or of the group
     int part;                 // of k
     int first_step, steps;    // of it, TILE_K each
+    int slot;                 // for the sums of a cluster, where others add to them; else -1
 };
 
 struct Slot {
@@ -490,16 +502,81 @@ FUNCTION int group_above(const int *table, int value)
 }
 #endif
 
-// Unit `index` of a cluster, for the block of that rank. Where clusters do not divide the tiles, a
-// tile may lie wholly outside of C: it is computed from zeros, and stores nothing.
-FUNCTION struct Unit unit_of(int index, int rank)
+// ---- Stream-K: the steps of the first STREAM_TILES tiles, one after the other, in equal shares
+
+#if STREAM_K
+FUNCTION long long share_begin(int cluster)
 {
+    return (long long)STREAM_TILES * STEPS * cluster / CLUSTERS;
+}
+
+// The tiles that a cluster has a share of, the first one and the one after the last.
+FUNCTION int share_first(int cluster) { return (int)(share_begin(cluster) / STEPS); }
+
+FUNCTION int share_end(int cluster)
+{
+    const long long begin = share_begin(cluster), end = share_begin(cluster + 1);
+    return (int)(begin < end ? (end - 1) / STEPS + 1 : begin / STEPS);
+}
+
+// The cluster whose share holds a step, counted through all tiles.
+FUNCTION int sharer_of(long long step)
+{
+    int cluster = (int)(step * CLUSTERS / ((long long)STREAM_TILES * STEPS));
+    while (share_begin(cluster + 1) <= step) cluster++;
+    return cluster;
+}
+
+// Where a cluster leaves its sums of a tile that it shares: its first one, or its last.
+FUNCTION int slot_of(int cluster, int tile) { return 2 * cluster + (tile > share_first(cluster)); }
+
+// Narrows a unit to a cluster's share of the tile.
+FUNCTION void share(struct Unit *unit, int cluster, int tile)
+{
+    const long long begin = share_begin(cluster) - (long long)tile * STEPS;
+    const long long end = share_begin(cluster + 1) - (long long)tile * STEPS;
+    unit->first_step = begin > 0 ? (int)begin : 0;
+    unit->steps = (end < STEPS ? (int)end : STEPS) - unit->first_step;
+    if (unit->steps < STEPS) unit->slot = slot_of(cluster, tile);
+}
+#endif
+
+// ---- Units of work
+
+FUNCTION int shared_units_of(int cluster)
+{
+#if STREAM_K
+    return share_end(cluster) - share_first(cluster);
+#else
+    return 0 * cluster;
+#endif
+}
+
+FUNCTION int units_of(int cluster)
+{
+    const int whole = UNITS - STREAM_TILES - cluster;
+    return shared_units_of(cluster) + (whole > 0 ? CEIL_DIVIDE(whole, CLUSTERS) : 0);
+}
+
+// A cluster's unit number `turn`, for the block of that rank. Where clusters do not divide the
+// tiles, a tile may lie wholly outside of C: it is computed from zeros, and stores nothing.
+FUNCTION struct Unit unit_of(int cluster, int turn, int rank)
+{
+    int index = STREAM_TILES + cluster + (turn - shared_units_of(cluster)) * CLUSTERS;
+#if STREAM_K
+    const int shared = turn < shared_units_of(cluster);
+    if (shared) index = share_first(cluster) + turn;
+#endif
     struct Unit unit;
     struct Place at;
     int inside = index % CLUSTER_TILES;
     unit.part = index / CLUSTER_TILES % SPLIT_K;
     unit.first_step = unit.part * PART_STEPS;
     unit.steps = smaller(PART_STEPS, STEPS - unit.first_step);
+    unit.slot = -1;
+#if STREAM_K
+    if (shared) share(&unit, cluster, index);
+#endif
     unit.row_end = ROWS;
     unit.column_end = COLUMNS;
 #if GROUPS
@@ -853,6 +930,14 @@ FUNCTION void store_rows(const SUM *sums, const Unit &unit, int row, unsigned bu
     }
 }
 
+#if STREAM_K
+#define SHARES , SUM *RESTRICT partial
+#define SHARES_ARGUMENT , partial
+#else
+#define SHARES
+#define SHARES_ARGUMENT
+#endif
+
 #if SPLIT_K > 1
 #define RESULT_ARGUMENTS partial
 #elif STORE_TMA
@@ -893,6 +978,59 @@ KERNEL __launch_bounds__(REDUCE_THREADS) void reduce(const SUM *RESTRICT partial
 }
 #endif
 
+// ---- The shares of stream-K
+
+#if STREAM_K
+// Where a thread of a consumer keeps 4 of its sums, of 8 columns: slots are as large as a tile, and
+// threads lie side by side.
+FUNCTION Vector4<SUM> *share_of(const SUM *partial, int slot, int block, int columns)
+{
+    const size_t first = ((size_t)slot * (TILE_M / 64) + block) * (TILE_N / 8) + columns;
+    return (Vector4<SUM> *)partial + first * 128 + threadIdx.x % 128;
+}
+
+// The sums of 64 rows, number `block` of the tile.
+FUNCTION void store_share(const SUM *sums, SUM *partial, int slot, int block)
+{
+#pragma unroll
+    for (int columns = 0; columns < TILE_N / 8; columns++) {
+        const SUM *four = sums + columns * 4;
+        *share_of(partial, slot, block, columns) = {four[0], four[1], four[2], four[3]};
+    }
+}
+
+// Adds the shares of every tile that has several, in their order. A block is 8 columns of 64 rows.
+KERNEL __launch_bounds__(128) void reduce(const SUM *RESTRICT partial,
+                                          char *RESTRICT c EPILOGUE_PARAMETERS)
+{
+    const int columns = blockIdx.x % (TILE_N / 8), rest = blockIdx.x / (TILE_N / 8);
+    const int block = rest % (TILE_M / 64), rank = rest / (TILE_M / 64) % CLUSTER;
+    const int tile = rest / (TILE_M / 64) / CLUSTER;
+    const int first = sharer_of((long long)tile * STEPS);
+    const int last = sharer_of((long long)(tile + 1) * STEPS - 1);
+    if (first == last) return;
+
+    SUM sums[4] = {};
+    for (int sharer = first; sharer <= last; sharer++) {
+        if (share_begin(sharer) == share_begin(sharer + 1)) continue;
+        const int slot = slot_of(sharer, tile) * CLUSTER + rank;
+        const Vector4<SUM> four = *share_of(partial, slot, block, columns);
+        sums[0] += four.x, sums[1] += four.y, sums[2] += four.z, sums[3] += four.w;
+    }
+    const Unit unit = unit_of(first, tile - share_first(first), rank);
+    const int lane = threadIdx.x % 32;
+    const int row = unit.row + block * 64 + threadIdx.x / 32 * 16 + lane / 4;
+    const int column = unit.column + columns * 8 + lane % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int r = row + LANE_ROW(i), q = column + LANE_COLUMN(i);
+        const VALUE value = finished(sums[i], unit, r, q EPILOGUE_ARGUMENTS);
+        const size_t place = row_of_c(unit, r, q) * N + (SWAP ? r : q);
+        if (IN_ROWS(r) && IN_COLUMNS(q)) store_one(c + place * C_BYTES, value);
+    }
+}
+#endif
+
 #endif
 
 // C = epilogue(A B) on Hopper's tensor cores (sm_90a): TMA loads, asynchronous warpgroup products.
@@ -908,8 +1046,8 @@ KERNEL __launch_bounds__(REDUCE_THREADS) void reduce(const SUM *RESTRICT partial
 //
 // Left and right are A and B; if SWAP, they are B and A, and what is computed is C transposed.
 //
-//   matmul:  blocks CLUSTERS * CLUSTER; writes C, or sums of a part of k if SPLIT_K > 1
-//   reduce:  adds the parts and writes C, only if SPLIT_K > 1
+//   matmul:  blocks CLUSTERS * CLUSTER; writes C, or sums of a part of k
+//   reduce:  adds the parts and writes C, only if SPLIT_K > 1 or STREAM_K
 
 #ifndef KERNEL
 #include "../dialects/cuda.h"
@@ -1090,8 +1228,9 @@ FUNCTION void load(const TensorMap *left_map, const TensorMap *right_map, const 
     const unsigned short row_blocks = same_rows(stages.rank);
     const unsigned short column_blocks = same_columns(stages.rank);
     Slot slot = {0, 1};
-    for (int index = cluster; index < UNITS; index += CLUSTERS) {
-        const Unit unit = unit_of(index, stages.rank);
+    const int turns = units_of(cluster);
+    for (int turn = 0; turn < turns; turn++) {
+        const Unit unit = unit_of(cluster, turn, stages.rank);
 #pragma unroll 1  // the loader has few registers
         for (int step = unit.first_step; step < unit.first_step + unit.steps; step++) {
             const unsigned left = stages.tiles + slot.stage * STAGE_BYTES;
@@ -1109,19 +1248,19 @@ FUNCTION void load(const TensorMap *left_map, const TensorMap *right_map, const 
     }
 }
 
-FUNCTION void consume(const Stages &stages, unsigned staging, int consumer, int cluster, RESULT)
+FUNCTION void consume(const Stages &stages, unsigned staging, int consumer, int cluster,
+                      RESULT SHARES)
 {
     const int warp = threadIdx.x / 32 % 4;
     const int first_row = PINGPONG ? 0 : consumer * BLOCKS * 64;
     const unsigned buffers = staging + (consumer * 4 + warp) * BUFFERS * PIECE_BYTES;
-    int buffer = 0, turn = 0, turn_phase = consumer ^ 1;
+    int buffer = 0, turn_phase = consumer ^ 1;
     Slot slot = {0, 0};
     SUM sums[BLOCKS][SUMS];
-    for (int index = cluster; index < UNITS; index += CLUSTERS) {
-        const Unit unit = unit_of(index, stages.rank);
-        const bool mine = !PINGPONG || turn == consumer;
-        turn = turn + 1 == CONSUMERS ? 0 : turn + 1;
-        if (!mine) {
+    const int turns = units_of(cluster);
+    for (int turn = 0; turn < turns; turn++) {
+        const Unit unit = unit_of(cluster, turn, stages.rank);
+        if (PINGPONG && turn % CONSUMERS != consumer) {
             slot = skip_slots(slot, unit.steps);
             continue;
         }
@@ -1130,6 +1269,15 @@ FUNCTION void consume(const Stages &stages, unsigned staging, int consumer, int 
         slot = multiply_unit(sums, stages, slot, unit.steps, first_row);
         if (PINGPONG && threadIdx.x % 128 == 0) barrier_arrive(stages.turns + 8 * (consumer ^ 1));
         finish_products(sums, stages, slot);
+#if STREAM_K
+        if (unit.slot >= 0) {
+#pragma unroll
+            for (int block = 0; block < BLOCKS; block++)
+                store_share(sums[block], partial, unit.slot * CLUSTER + stages.rank,
+                            first_row / 64 + block);
+            continue;
+        }
+#endif
 #pragma unroll
         for (int block = 0; block < BLOCKS; block++)
             store_rows(sums[block], unit, unit.row + first_row + block * 64 + warp * 16, buffers,
@@ -1146,7 +1294,8 @@ KERNEL __launch_bounds__(THREADS, RESIDENT)
 #if CLUSTER > 1
     __cluster_dims__(CLUSTER, 1, 1)
 #endif
-        void matmul(const TensorMap *RESTRICT left_map, const TensorMap *RESTRICT right_map, RESULT)
+        void matmul(const TensorMap *RESTRICT left_map, const TensorMap *RESTRICT right_map,
+                    RESULT SHARES)
 {
     extern __shared__ char dynamic_memory[];
     const unsigned memory = (unsigned)__cvta_generic_to_shared(dynamic_memory);
@@ -1171,7 +1320,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT)
 #if CONSUMER_REGISTERS
         registers_take<CONSUMER_REGISTERS>();
 #endif
-        consume(stages, staging, warpgroup - 1, cluster, RESULT_ARGUMENTS);
+        consume(stages, staging, warpgroup - 1, cluster, RESULT_ARGUMENTS SHARES_ARGUMENT);
     }
     if (CLUSTER > 1) cluster_meet();  // none leaves while others still write to it
 }

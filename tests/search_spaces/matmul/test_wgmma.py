@@ -103,6 +103,9 @@ def sized(**sizes: Any) -> Workload:
         (sized(n=1020), {}, "those of C are 2040 bytes"),
         (SQUARE, {"split_k": 2}, "go to scratch straight from registers"),
         (SQUARE, {"store": "direct"}, "pass through no buffers"),
+        (SQUARE, {"stream_k": True, "blocks": 0}, "only blocks that stay can share tiles"),
+        (SQUARE, {"stream_k": True, "blocks": 128}, "tiles divide evenly among 128 blocks"),
+        (sized(m=128, n=128), {"stream_k": True, "group": 1}, "fewer steps of 64 in all tiles"),
         (matmul(n=64, k=64, groups=(9, 9), dtype="bfloat16"), {}, "may reach into the next group"),
     ],
 )
@@ -198,8 +201,23 @@ def test_launches_of_split_k() -> None:
     )
 
 
+def test_launches_of_stream_k() -> None:
+    """1024 tiles for 132 blocks: 100 that do not fill a round, and a round, are shared."""
+    chosen = schedule(stream_k=True)
+    source = rendered(SQUARE, chosen)
+    main, reduce = source.launches
+    assert main.arguments == ("left_map", "right_map", "c_map", "partial")
+    assert reduce.arguments == ("partial", "c")
+    assert reduce.groups == ((100 + 132) * 2 * 16, 1, 1)
+    assert source.scratch[0].bytes == 2 * 132 * 128 * 128 * 4
+    extra = dict(WGMMA.stats(SQUARE, chosen, GPU).extra)
+    assert extra["rounds"] == pytest.approx(1024 / 132)
+    assert extra["balance"] == pytest.approx(1)
+
+
 GOLDEN_CASES = {
     "wgmma_bfloat16": (SQUARE, schedule(tile_n=256, cluster_m=2, pingpong=False)),
+    "wgmma_stream_k": (WORKLOADS[0], schedule(stream_k=True, pingpong=True, group=4)),
     "wgmma_float8_swap": (WORKLOADS[8], schedule(
         swap=True, tile_m=128, tile_n=64, tile_k=128, group=1, blocks=0, stages=6
     )),

@@ -71,8 +71,7 @@ class Cluster:
         self.blocks = [Block(code, rank) for rank in range(size)]
         self.copies: list[Callable[[], None]] = []
         self.products = 0
-        units = code.macros["BATCH"] * code.macros["SPLIT_K"] * code.tiles
-        self.units = range(cluster, units, code.macros["CLUSTERS"])
+        self.turns = range(code.units_of(cluster))
 
     def copy(self, blocks: int, stage: int, key: Any, step: Any) -> None:
         for block in self.blocks:
@@ -88,15 +87,15 @@ class Cluster:
     def loader(self, block: Block) -> Actor:
         code, stage, phase = self.code, 0, 1
         macros, rank = code.macros, block.rank
-        for index in self.units:
-            unit = code.unit_of(index, rank)
+        for turn in self.turns:
+            unit = code.unit_of(self.cluster, turn, rank)
             for step in range(unit.first_step, unit.first_step + unit.steps):
                 yield block.empty[stage].passed(phase)
                 pieces = macros["CLUSTER_M"] + macros["CLUSTER_N"]
                 block.full[stage].change(arrivals=1, bytes=pieces)
                 left, right = rank // macros["CLUSTER_M"], rank % macros["CLUSTER_M"]
-                self.copy(code.same_rows(rank), stage, ("left", left), (index, step))
-                self.copy(code.same_columns(rank), stage, ("right", right), (index, step))
+                self.copy(code.same_rows(rank), stage, ("left", left), (turn, step))
+                self.copy(code.same_columns(rank), stage, ("right", right), (turn, step))
                 stage, phase = self.after(stage, phase)
 
     def after(self, stage: int, phase: int) -> tuple[int, int]:
@@ -115,8 +114,8 @@ class Cluster:
     def consumer(self, block: Block, number: int) -> Actor:
         code, stage, phase, turn_phase = self.code, 0, 0, number ^ 1
         pingpong = code.macros["PINGPONG"]
-        for turn, index in enumerate(self.units):
-            unit = code.unit_of(index, block.rank)
+        for turn in self.turns:
+            unit = code.unit_of(self.cluster, turn, block.rank)
             if pingpong and turn % code.macros["CONSUMERS"] != number:
                 slot = code.skip_slots(self.slot(stage, phase), unit.steps)
                 stage, phase = slot.stage, slot.phase
@@ -127,7 +126,7 @@ class Cluster:
             previous = None
             for step in range(unit.first_step, unit.first_step + unit.steps):
                 yield block.full[stage].passed(phase)
-                self.multiply(block, stage, (index, step))
+                self.multiply(block, stage, (turn, step))
                 yield lambda: True
                 if previous is not None:
                     self.release(block, previous)
@@ -174,9 +173,7 @@ class Cluster:
 def code_of(tmp_path: Path, **knobs: Any) -> HostCode:
     """Of 9 x 6 tiles of 128 x 128 and 11 steps along k."""
     workload = matmul(m=1100, n=720, k=680, dtype="bfloat16", layout="nt")
-    code = HostCode(rendered(workload, schedule(**{"blocks": 8, "group": 2, **knobs})), tmp_path)
-    code.tiles = -(-9 // code.macros["CLUSTER_M"]) * -(-6 // code.macros["CLUSTER_N"])
-    return code
+    return HostCode(rendered(workload, schedule(**{"blocks": 8, "group": 2, **knobs})), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +190,8 @@ def code_of(tmp_path: Path, **knobs: Any) -> HostCode:
         {"stages": 12, "pingpong": True, "cluster_m": 2, "cluster_n": 2},
         {"stages": 4, "split_k": 3, "pingpong": True, "store": "direct"},
         {"stages": 5, "split_k": 4, "cluster_m": 2},
+        {"stages": 4, "stream_k": True, "pingpong": True, "cluster_n": 2},
+        {"stages": 3, "stream_k": True},
     ],
 )
 def test_no_order_of_events_deadlocks_or_mixes_steps(tmp_path: Path, knobs: dict[str, Any]) -> None:
@@ -201,7 +200,7 @@ def test_no_order_of_events_deadlocks_or_mixes_steps(tmp_path: Path, knobs: dict
         cluster = Cluster(code, seed % code.macros["CLUSTERS"], ordered=True)
         cluster.play(seed)
         sharers = 1 if code.macros["PINGPONG"] else code.macros["CONSUMERS"]
-        steps = sum(code.unit_of(index, 0).steps for index in cluster.units)
+        steps = sum(code.unit_of(cluster.cluster, turn, 0).steps for turn in cluster.turns)
         assert cluster.products == steps * sharers * len(cluster.blocks) > 0
 
 

@@ -40,6 +40,9 @@ RAGGED = matmul(m=1300, n=1000, k=1000, dtype="bfloat16", layout="nt")
             {"swap": True, "tile_n": 64, "tile_m": 64, "consumers": 1, "group": 4, "blocks": 128},
         ),
         (matmul(m=1, n=8, k=8, dtype="bfloat16", layout="nt"), {"group": 1, "blocks": 0}),
+        (RAGGED, {"stream_k": True, "blocks": 28, "cluster_m": 2, "group": 2}),
+        (RAGGED, {"stream_k": True, "group": 1}),  # fewer tiles than clusters
+        (EXPERTS, {"stream_k": True, "blocks": 8, "store": "direct", "group": 1}),
         (EXPERTS, {"blocks": 0, "group": 2}),
         (EXPERTS, {"split_k": 3, "blocks": 8, "group": 1, "cluster_m": 2}),
         (EXPERTS, {"raster": "hilbert", "group": 4, "tile_n": 32, "tile_m": 64, "consumers": 1}),
@@ -62,14 +65,11 @@ def test_every_block_together_computes_every_tile_and_step_once(
     spans = [(end - rows, rows) for end, rows in zip(ends, problem.groups, strict=True)] or [
         (0, problem.m)
     ] * problem.batch
-    rows, columns = problem.clusters(
-        *(chosen[name] for name in ("tile_m", "tile_n", "cluster_m", "cluster_n", "swap"))
-    )
     seen: Counter[tuple[int, int, int, int]] = Counter()
     for first in range(launched):
-        for index in range(first, rows * columns * problem.batch * chosen["split_k"], launched):
+        for turn in range(code.units_of(first)):
             for rank in range(cluster):
-                unit = code.unit_of(index, rank)
+                unit = code.unit_of(first, turn, rank)
                 assert unit.steps > 0
                 assert unit.batch == (0 if problem.groups else unit.product)
                 if unit.row >= unit.row_end or unit.column >= unit.column_end:
@@ -86,6 +86,38 @@ def test_every_block_together_computes_every_tile_and_step_once(
         for column in range(0, problem.n, other)
         for step in range(-(-problem.k // chosen["tile_k"]))
     }
+
+
+@pytest.mark.parametrize("blocks", [128, 132, 60, 26])
+@pytest.mark.parametrize("k", [64, 1000])
+def test_what_stream_k_adds_is_what_clusters_left(tmp_path: Path, blocks: int, k: int) -> None:
+    """11 x 8 tiles: every slot is written once, and belongs to the tile that is made of it."""
+    workload = matmul(m=1300, n=1000, k=k, dtype="bfloat16", layout="nt")
+    source = rendered(workload, schedule(stream_k=True, blocks=blocks, group=1))
+    code = HostCode(source, tmp_path)
+    steps, written = -(-k // 64), {}
+    for cluster in range(code.macros["CLUSTERS"]):
+        for turn in range(code.units_of(cluster)):
+            unit = code.unit_of(cluster, turn, 0)
+            if unit.slot >= 0:
+                assert unit.slot not in written
+                written[unit.slot] = (unit.row, unit.column)
+    read = {}
+    tiles = source.launches[1].groups[0] // (128 // 64 * 128 // 8)
+    for tile in range(tiles):
+        first, last = code.sharer_of(tile * steps), code.sharer_of((tile + 1) * steps - 1)
+        unit = code.unit_of(first, tile - code.share_first(first), 0)
+        sharers = [
+            sharer
+            for sharer in range(first, last + 1)
+            if code.share_begin(sharer) < code.share_begin(sharer + 1)
+        ]
+        if first < last:
+            read |= {code.slot_of(s, tile): (unit.row, unit.column) for s in sharers}
+    assert read == written
+    assert bool(written) == (k > 64)
+    scratch = source.scratch[0].bytes // (128 * 128 * 4)
+    assert all(slot < scratch for slot in written)
 
 
 @pytest.mark.parametrize("group", [4, 8, 16, 32])

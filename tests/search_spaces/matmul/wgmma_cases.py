@@ -80,6 +80,7 @@ def schedule(**knobs: Any) -> Schedule:
         "cluster_m": 1,
         "cluster_n": 1,
         "split_k": 1,
+        "stream_k": False,
         "raster": "rows",
         "group": 8,
         "blocks": 132,
@@ -115,6 +116,7 @@ class Unit(ctypes.Structure):
             "part",
             "first_step",
             "steps",
+            "slot",
         )
     )
     batch: int
@@ -126,6 +128,7 @@ class Unit(ctypes.Structure):
     part: int
     first_step: int
     steps: int
+    slot: int
 
 
 class Slot(ctypes.Structure):
@@ -149,7 +152,9 @@ _RESULTS = {
     "box_of": Box,
     "slice_offset": ctypes.c_uint,
     "staged": ctypes.c_uint,
+    "share_begin": ctypes.c_longlong,
 }
+_ARGUMENTS = {"sharer_of": (ctypes.c_longlong,)}
 
 
 class HostCode:
@@ -175,4 +180,5 @@ class HostCode:
     def __getattr__(self, name: str) -> Any:
         function = self._library[name]
         function.restype = _RESULTS.get(name, ctypes.c_int)
+        function.argtypes = _ARGUMENTS.get(name)
         return function
