@@ -8,8 +8,10 @@ from typing import Any
 from records.errors import InvalidInputError
 from records.workload import Workload
 from search_spaces.matmul.cpu import CPU
+from search_spaces.matmul.mma_sync import MMA_SYNC
 from search_spaces.matmul.op import MATMUL
 from search_spaces.matmul.portable import PORTABLE
+from search_spaces.matmul.skinny import SKINNY
 from search_spaces.matmul.wgmma import WGMMA
 from search_spaces.op import Op
 from search_spaces.template import Template
@@ -21,6 +23,8 @@ OPS: dict[str, Op] = {
 _TEMPLATES: list[Template] = [
     CPU,
     PORTABLE,
+    MMA_SYNC,
+    SKINNY,
     WGMMA,
 ]
 

@@ -86,6 +86,20 @@ static uint3_ index_of(size_t at, const uint3_ &size)
     return {unsigned(at % size.x), unsigned(at / size.x % size.y), unsigned(at / size.x / size.y)};
 }
 
+// Each thread of it until it waits; how many have ended by that.
+static size_t run_warp(size_t warp)
+{
+    size_t ended = 0;
+    for (size_t i = 0; i < 32; i++) {
+        running = warp * 32 + (reversed ? 31 - i : i);
+        if (running >= fibres.size() || fibres[running].done) continue;
+        thread_index = index_of(running, block_size);
+        swapcontext(&scheduler, &fibres[running].context);
+        if (fibres[running].done) ended++, progress = true;
+    }
+    return ended;
+}
+
 static void run_block(unsigned shared_bytes, unsigned char *stacks)
 {
     memset(shared_memory, 0xFF, SHARED_BYTES);  // NaN
@@ -99,16 +113,17 @@ static void run_block(unsigned shared_bytes, unsigned char *stacks)
         fibre.context.uc_link = nullptr;
         makecontext(&fibre.context, trampoline, 0);
     }
-    for (size_t left = fibres.size(); left > 0;) {
-        progress = false;
-        for (size_t i = 0; i < fibres.size(); i++) {
-            running = reversed ? fibres.size() - 1 - i : i;
-            if (fibres[running].done) continue;
-            thread_index = index_of(running, block_size);
-            swapcontext(&scheduler, &fibres[running].context);
-            if (fibres[running].done) left--, progress = true;
+    const size_t warps = (fibres.size() + 31) / 32;
+    for (size_t ended = 0; ended < fibres.size();) {
+        bool any = false;
+        for (size_t i = 0; i < warps; i++) {
+            do {  // as far ahead of the others as it gets
+                progress = false;
+                ended += run_warp(reversed ? warps - 1 - i : i);
+                any |= progress;
+            } while (progress);
         }
-        if (!progress) fail("threads wait for each other, or for threads that have ended");
+        if (!any) fail("threads wait for each other, or for threads that have ended");
     }
     for (size_t at = shared_bytes; at < SHARED_BYTES; at++)
         if (shared_memory[at] != 0xFF) fail("a write beyond the shared memory of the launch");

@@ -2,13 +2,13 @@
 
 `emulate` gives a kernel source's outputs. The text is compiled by g++ as C++ with
 `cuda_emulation.h` above it; every `asm` statement becomes a call of an interpreter of PTX
-(`cuda_emulation.cpp`), so that the wrappers around instructions are tested with the rest:
-matrix products and loads (`mma.sync`, `ldmatrix`) act for a whole warp, `cp.async` copies arrive
-at once or, with `late`, only when they are waited for. Threads run until they meet; with `reversed`
-the last thread and the last block go first. A kernel that gives the same right result both ways
-hardly lacks a barrier. Also seen: accesses beyond the end of an array, writes around it, addresses
-that are not aligned, threads that wait for ever. Another kernel's instructions are a function and a
-line in the table `INSTRUCTIONS`.
+(`cuda_emulation.cpp`), so that the wrappers around instructions are tested with the rest: matrix
+products and loads (`mma.sync`, `ldmatrix`) act for a whole warp, `cp.async` copies arrive at once
+or, with `late`, only when they are waited for. A warp runs as far ahead of the others as it gets;
+with `reversed` the last thread and the last block go first. A kernel that gives the same right
+result both ways hardly lacks a barrier. Also seen: accesses beyond the end of an array, writes
+around it, addresses that are not aligned, threads that wait for ever, collective instructions that
+a part of a warp skips. A further instruction is a function and a line in the table `INSTRUCTIONS`.
 """
 
 from __future__ import annotations
@@ -177,7 +177,8 @@ def _main(source: KernelSource) -> str:
         )
         lines.append(f"void *{scratch.name}_argument = &{scratch.name}_;")
     lines += [_launch(launch) for launch in source.launches]
-    lines += [f'emulation::finish("{each.name}");' for each in (*source.arrays, *source.scratch)]
+    names = [*(array.name for array in source.arrays), *(each.name for each in source.scratch)]
+    lines += [f'emulation::finish("{name}");' for name in names]
     return "\n".join([*lines, "}", ""])
 
 

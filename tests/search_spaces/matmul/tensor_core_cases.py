@@ -15,7 +15,9 @@ from records.target import Target
 from records.workload import Workload
 from search_spaces import dtypes
 from search_spaces.dialect import CUDA
+from search_spaces.matmul.mma_sync import MMA_SYNC
 from search_spaces.matmul.op import MATMUL
+from search_spaces.matmul.skinny import SKINNY
 from search_spaces.template import Template
 
 _LIMITS: dict[str, Any] = {
@@ -36,6 +38,37 @@ def gpu(arch: str = "sm_90a", **limits: Any) -> Target:
 
 
 GPU = gpu()
+
+
+def mma_sync_schedule(**knobs: Any) -> Schedule:
+    """A plain schedule with some knobs changed; legal only where its space says so."""
+    plain = {
+        "block_m": 64,
+        "block_n": 64,
+        "block_k": 32,
+        "warp_m": 32,
+        "warp_n": 32,
+        "stages": 3,
+        "fragments": 2,
+        "staged_store": True,
+        "split_k": 1,
+        "raster": 1,
+    }
+    return Schedule.of(MMA_SYNC.name, MMA_SYNC.version, plain | knobs)
+
+
+def skinny_schedule(**knobs: Any) -> Schedule:
+    """The same of the skinny template."""
+    plain = {
+        "use_mma": False,
+        "groups": 2,
+        "warps_n": 2,
+        "warps_k": 2,
+        "unroll": 1,
+        "stages": 2,
+        "split_k": 1,
+    }
+    return Schedule.of(SKINNY.name, SKINNY.version, plain | knobs)
 
 
 def sampled(
