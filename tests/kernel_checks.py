@@ -11,7 +11,7 @@ import numpy.typing as npt
 from autotune.backends.base import Backend
 from records.schedule import Schedule
 from records.workload import Workload
-from search_spaces import registry
+from search_spaces import dtypes, registry
 from search_spaces.template import Template
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -39,7 +39,13 @@ def assert_right_on(
     try:
         execution.poison()
         execution.launch()
-        ratio = error_ratio(workload, inputs, execution.outputs())
+        outputs = execution.outputs()
+        found = {
+            array.name: dtypes.decode(array.dtype, outputs[array.name]).reshape(array.shape)
+            for array in source.arrays
+            if array.role == "output"
+        }
+        ratio = error_ratio(workload, inputs, found)
         damage = execution.damage()
     finally:
         execution.close()

@@ -1,0 +1,385 @@
+// Hopper's instructions for cuda_emulation.cpp: barriers, the copy engine, warpgroup products.
+//
+// The blocks of a cluster run together, their shared memories told apart by the bits of addresses
+// above 24, as on the silicon. With EMULATION_LATE, what is asynchronous happens as late as it may:
+// loads when somebody waits for their barrier, products and stores when they are awaited.
+
+#define parse parse_plain
+#define launch launch_plain
+#define shared_at shared_at_plain
+#include "cuda_emulation.cpp"
+#undef parse
+#undef launch
+#undef shared_at
+
+#include <deque>
+#include <functional>
+
+#include "hopper_emulation.h"
+
+namespace emulation {
+
+// ---- Clusters: fibres of one block after another
+
+static const unsigned MAX_CLUSTER = 4, RANK_SHIFT = 24;
+alignas(1024) static unsigned char memories[MAX_CLUSTER][SHARED_BYTES];
+static Meeting cluster_meeting;
+unsigned cluster_blocks = 1;
+
+static unsigned rank() { return unsigned(running / (fibres.size() / cluster_blocks)); }
+
+unsigned shared_window(const void *pointer)
+{
+    return rank() << RANK_SHIFT | unsigned((const unsigned char *)pointer - dynamic_shared);
+}
+
+static uint64_t at_rank(uint64_t address, unsigned rank)
+{
+    return (address & ((1 << RANK_SHIFT) - 1)) | (uint64_t)rank << RANK_SHIFT;
+}
+
+static unsigned char *shared_at(uint64_t address, unsigned bytes)
+{
+    const uint64_t block = address >> RANK_SHIFT, offset = at_rank(address, 0);
+    if (block >= cluster_blocks || offset + bytes > SHARED_BYTES)
+        fail("an address outside of shared memory");
+    if (address % bytes) fail("an address in shared memory that is not aligned");
+    return memories[block] + offset;
+}
+
+void *shared_pointer(unsigned address) { return shared_at(address, 1); }
+
+typedef std::function<void()> Action;
+
+static std::deque<Action> loads;  // of the block, on their way
+struct Pending {
+    std::vector<std::vector<Action>> products, stores;  // of a thread; the last group is open
+};
+static std::map<size_t, Pending> pending;
+
+static Pending &mine()
+{
+    Pending &found = pending[running];
+    if (found.products.empty()) found.products.resize(1), found.stores.resize(1);
+    return found;
+}
+
+static void await(std::vector<std::vector<Action>> &groups, size_t left)
+{
+    while (groups.size() > left + 1) {
+        for (const Action &action : groups.front()) action();
+        groups.erase(groups.begin());
+    }
+}
+
+static size_t run_threads(size_t first_block)
+{
+    const size_t threads = fibres.size() / cluster_blocks;
+    size_t ended = 0;
+    for (size_t i = 0; i < fibres.size(); i++) {
+        running = reversed ? fibres.size() - 1 - i : i;
+        if (fibres[running].done) continue;
+        thread_index = index_of(running % threads, block_size);
+        block_index = index_of(first_block + running / threads, grid_size);
+        swapcontext(&scheduler, &fibres[running].context);
+        if (fibres[running].done) ended++, progress = true;
+    }
+    return ended;
+}
+
+static void run_cluster(size_t first_block, unsigned shared_bytes, unsigned char *stacks)
+{
+    memset(memories, 0xFF, sizeof memories);  // NaN
+    loads.clear(), pending.clear(), cluster_meeting = {};
+    for (size_t at = 0; at < fibres.size(); at++) {
+        Fibre &fibre = fibres[at];
+        fibre.done = false;
+        getcontext(&fibre.context);
+        fibre.context.uc_stack.ss_sp = stacks + at * STACK_BYTES;
+        fibre.context.uc_stack.ss_size = STACK_BYTES;
+        fibre.context.uc_link = nullptr;
+        makecontext(&fibre.context, trampoline, 0);
+    }
+    for (size_t ended = 0; ended < fibres.size();) {
+        progress = false;
+        ended += run_threads(first_block);
+        if (!progress) fail("threads wait for each other, or for threads that have ended");
+    }
+    for (unsigned block = 0; block < MAX_CLUSTER; block++)
+        for (size_t at = block < cluster_blocks ? shared_bytes : 0; at < SHARED_BYTES; at++)
+            if (memories[block][at] != 0xFF) fail("a write beyond the shared memory of the launch");
+}
+
+void launch(const unsigned (&grid)[3], const unsigned (&group)[3], unsigned shared_bytes,
+            void (*entry)(void *), void *argument)
+{
+    static unsigned char *stacks = (unsigned char *)mmap(
+        nullptr, 2048 * STACK_BYTES, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    grid_size = {grid[0], grid[1], grid[2]};
+    block_size = {group[0], group[1], group[2]};
+    const size_t blocks = (size_t)grid[0] * grid[1] * grid[2];
+    if (blocks % cluster_blocks) fail("a grid that is not made of whole clusters");
+    fibres.resize((size_t)group[0] * group[1] * group[2] * cluster_blocks);
+    meetings.assign(fibres.size() / 32 + 1, Meeting{});
+    entry_point = entry, entry_argument = argument;
+    for (size_t first = 0; first < blocks; first += cluster_blocks)
+        run_cluster(first, shared_bytes, stacks);
+}
+
+static void cluster_rank(Site &, const Operand *operands)
+{
+    const unsigned value = rank();
+    memcpy(operands[0].at, &value, sizeof value);
+}
+
+static void cluster_meet(Site &site, const Operand *)
+{
+    meet(cluster_meeting, fibres.size(), &site, [] {});
+}
+
+// ---- Barriers: 8 bytes of shared memory
+
+struct Barrier {
+    int16_t expected, awaited : 15;
+    uint16_t phase : 1;
+    int32_t bytes;
+};
+static_assert(sizeof(Barrier) <= 8);
+
+static Barrier &barrier_at(uint64_t address) { return *(Barrier *)shared_at(address, 8); }
+
+static void change(Barrier &barrier, int arrivals, int bytes)
+{
+    barrier.awaited -= arrivals;
+    barrier.bytes += bytes;
+    if (barrier.awaited < 0) fail("more arrivals at a barrier than its phase expects");
+    if (barrier.awaited == 0 && barrier.bytes == 0) {
+        barrier.phase ^= 1;
+        barrier.awaited = barrier.expected;
+    }
+    progress = true;
+}
+
+static void barrier_init(Site &site, const Operand *operands)
+{
+    const int16_t count = argument(site, operands, 1);
+    barrier_at(argument(site, operands, 0)) = {count, count, 0, 0};
+}
+
+static void barrier_expect(Site &site, const Operand *operands)
+{
+    change(barrier_at(argument(site, operands, 0)), 1, argument(site, operands, 1));
+}
+
+static void barrier_arrive(Site &site, const Operand *operands)
+{
+    const bool remote = site.has("shared::cluster");  // its address is made before, by mapa
+    const uint64_t barrier = operands[0].value;
+    change(barrier_at(remote ? at_rank(barrier, operands[1].value) : barrier), 1, 0);
+}
+
+static void barrier_wait(Site &site, const Operand *operands)
+{
+    const Barrier &barrier = barrier_at(argument(site, operands, 0));
+    const unsigned phase = argument(site, operands, 1);
+    wait_until([&] {
+        while (barrier.phase == phase && !loads.empty()) {
+            const Action load = loads.front();
+            loads.pop_front();
+            load();
+        }
+        return barrier.phase != phase;
+    });
+}
+
+// ---- The copy engine
+
+static uint64_t swizzled(uint64_t address, uint64_t width)
+{
+    return width < 32 ? address : address ^ (address >> 7 & (width / 16 - 1)) << 4;
+}
+
+// Each element of a box: its shared address, and that in the tensor or null outside.
+template <typename ACT>
+static void walk(const TensorMap &map, uint64_t shared, const int (&at)[3], ACT act)
+{
+    const int repeat = map.swizzle_bytes * 8;  // bytes after which the pattern repeats
+    if (shared % (map.swizzle_bytes ? repeat : 128)) fail("a box that is not aligned");
+    uint64_t offset = shared;
+    for (int z = 0; z < map.box[2]; z++)
+        for (int y = 0; y < map.box[1]; y++)
+            for (int x = 0; x < map.box[0]; x++, offset += map.element_bytes) {
+                const int64_t place[3] = {at[0] + x, at[1] + y, at[2] + z};
+                bool inside = true;
+                for (int i = 0; i < 3; i++) inside &= place[i] >= 0 && place[i] < map.shape[i];
+                unsigned char *element = map.first + place[0] * map.element_bytes +
+                                         place[1] * map.stride_bytes[0] +
+                                         place[2] * map.stride_bytes[1];
+                act(shared_at(swizzled(offset, map.swizzle_bytes), map.element_bytes),
+                    inside ? element : nullptr);
+            }
+}
+
+static void tma_load(Site &site, const Operand *operands)
+{
+    const uint64_t to = argument(site, operands, 0), barrier = argument(site, operands, 3);
+    const TensorMap &map = *(const TensorMap *)argument(site, operands, 1);
+    int at[3];
+    for (int i = 0; i < 3; i++) at[i] = argument(site, operands, 2, i);
+    const bool multicast = site.has("multicast::cluster");
+    const unsigned blocks = multicast ? argument(site, operands, 4) : 1 << (to >> RANK_SHIFT);
+    for (unsigned block = 0; block < MAX_CLUSTER; block++) {
+        if (!(blocks >> block & 1)) continue;
+        const Action load = [=, &map] {
+            walk(map, at_rank(to, block), at, [&](unsigned char *shared, unsigned char *element) {
+                if (element)
+                    memcpy(shared, element, map.element_bytes);
+                else
+                    memset(shared, 0, map.element_bytes);
+            });
+            const int bytes = map.box[0] * map.box[1] * map.box[2] * map.element_bytes;
+            change(barrier_at(at_rank(barrier, block)), 0, -bytes);
+        };
+        if (late)
+            loads.push_back(load);
+        else
+            load();
+    }
+}
+
+static void tma_store(Site &site, const Operand *operands)
+{
+    const TensorMap &map = *(const TensorMap *)argument(site, operands, 0);
+    const uint64_t from = argument(site, operands, 2);
+    int at[3];
+    for (int i = 0; i < 3; i++) at[i] = argument(site, operands, 1, i);
+    const Action store = [=, &map] {
+        walk(map, from, at, [&](const unsigned char *shared, unsigned char *element) {
+            if (element) memcpy(element, shared, map.element_bytes);
+        });
+    };
+    if (!late) store();
+    mine().stores.back().push_back(late ? store : [] {});
+    mine().stores.emplace_back();
+}
+
+static void tma_wait(Site &site, const Operand *operands)
+{
+    await(mine().stores, argument(site, operands, 0));
+}
+
+// ---- Products: each thread computes the sums that it holds
+
+// Byte `byte` of k, of a row (or column) of an operand, from a descriptor: PTX ISA, "Strides".
+static const unsigned char *element_at(uint64_t descriptor, bool along_k, int row, int k, int bytes)
+{
+    const uint64_t start = (descriptor & 0x3FFF) << 4;
+    const uint64_t leading = (descriptor >> 16 & 0x3FFF) << 4;
+    const uint64_t stride = (descriptor >> 32 & 0x3FFF) << 4;
+    if (descriptor >> 62 != 1) fail("a swizzle that is not emulated");
+    const uint64_t along = row / 8 * stride + row % 8 * 128 + k * bytes;
+    const uint64_t across = row / 64 * leading + row % 64 * bytes + k / 8 * stride + k % 8 * 128;
+    const uint64_t offset = swizzled(start + (along_k ? along : across), 128);
+    return shared_at(at_rank(offset, rank()), bytes);
+}
+
+static void multiply_warpgroup(Site &site, const Operand *operands)
+{
+    const size_t sums = site.arguments[0].size(), columns = 2 * sums;
+    const std::string &type = site.name.back();
+    const Decoder decode = DECODERS.at(type);
+    const int bytes = type == "tf32" ? 4 : type == "f16" || type == "bf16" ? 2 : 1;
+    const bool whole = site.name[site.name.size() - 3] == "s32";
+    const uint64_t left = argument(site, operands, 1), right = argument(site, operands, 2);
+    const bool transposes = site.arguments.size() > 5;
+    const bool left_along_k = !transposes || argument(site, operands, 5) == 0;
+    const bool right_along_k = !transposes || argument(site, operands, 6) == 0;
+    const bool keep = operands[sums + 2].value & 0xFFFFFFFF;
+    const int first_row = running % 128 / 32 * 16 + running % 32 / 4, depth = 32 / bytes;
+    std::vector<void *> registers;
+    for (size_t i = 0; i < sums; i++) registers.push_back(operands[site.arguments[0][i]].at);
+    if (atoi(strchr(site.name[4].c_str(), 'n') + 1) != (int)columns) fail("registers of a product");
+    const Action action = [=] {
+        for (size_t i = 0; i < sums; i++) {
+            const int row = first_row + i / 2 % 2 * 8;
+            const int column = i / 4 * 8 + running % 4 * 2 + i % 2;
+            double total = 0;
+            for (int k = 0; k < depth; k++)
+                total += decode(element_at(left, left_along_k, row, k, bytes)) *
+                         decode(element_at(right, right_along_k, column, k, bytes));
+            if (whole)
+                *(int32_t *)registers[i] = (int32_t)(total + (keep ? *(int32_t *)registers[i] : 0));
+            else
+                *(float *)registers[i] = (float)(total + (keep ? *(float *)registers[i] : 0));
+        }
+    };
+    if (!late) action();
+    mine().products.back().push_back(late ? action : [] {});
+}
+
+static void products_commit(Site &, const Operand *) { mine().products.emplace_back(); }
+
+static void products_wait(Site &site, const Operand *operands)
+{
+    await(mine().products, argument(site, operands, 0));
+}
+
+static void store_matrix(Site &site, const Operand *operands)
+{
+    together(site, operands, [&](const Operand **all) {
+        const bool transposed = site.has("trans");
+        for (size_t matrix = 0; matrix < site.arguments[1].size(); matrix++)
+            for (int l = 0; l < 32; l++)
+                for (int half = 0; half < 2; half++) {
+                    const uint16_t value = argument(site, all[l], 1, matrix) >> 16 * half;
+                    const int row = l / 4, column = l % 4 * 2 + half;
+                    const int line = transposed ? column : row, place = transposed ? row : column;
+                    unsigned char *to = shared_at(argument(site, all[matrix * 8 + line], 0), 16);
+                    memcpy(to + 2 * place, &value, 2);
+                }
+    });
+}
+
+static void nothing(Site &, const Operand *) {}
+
+// ---- The instruction that an asm statement of several is about
+
+static const std::vector<std::pair<const char *, void (*)(Site &, const Operand *)>> HOPPER = {
+    {"mbarrier.init", barrier_init},
+    {"mbarrier.arrive.expect_tx", barrier_expect},
+    {"mbarrier.arrive", barrier_arrive},
+    {"mbarrier.try_wait", barrier_wait},
+    {"cp.async.bulk.tensor.3d.shared", tma_load},
+    {"cp.async.bulk.tensor.3d.global", tma_store},
+    {"cp.async.bulk.wait_group", tma_wait},
+    {"wgmma.mma_async", multiply_warpgroup},
+    {"wgmma.commit_group", products_commit},
+    {"wgmma.wait_group", products_wait},
+    {"wgmma.fence", nothing},
+    {"stmatrix", store_matrix},
+    {"mov.u32 %0, %%cluster_ctarank", cluster_rank},
+    {"barrier.cluster", cluster_meet},
+    {"fence.", nothing},
+    {"setmaxnreg", nothing},
+};
+
+Site *parse(const char *text)
+{
+    const std::string all(text);
+    if (all.empty()) return new Site{{}, {}, nothing};
+    for (const auto &[prefix, run] : HOPPER) {
+        const size_t start = all.find(prefix);
+        if (start == std::string::npos) continue;
+        const std::string one = all.substr(start, all.find(';', start) - start);
+        const size_t space = one.find(' ');
+        const std::string rest = space == std::string::npos ? "" : one.substr(space);
+        Site *site = parse_plain(("cvt." + rest).c_str());  // for its arguments
+        site->name = split(one.substr(0, space), '.');
+        site->run = run;
+        return site;
+    }
+    return parse_plain(text);
+}
+
+}  // namespace emulation
