@@ -36,9 +36,9 @@ def compiled(source: KernelSource, arch: str) -> Compiled:
         program, len(options), [option.encode() for option in options]
     )
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
-    raw = b" " * size
+    raw = bytearray(size)
     nvrtc.nvrtcGetProgramLog(program, raw)
-    log = raw.rstrip(b"\0 ").decode()
+    log = bytes(raw).rstrip(b"\0 ").decode()
     nvrtc.nvrtcDestroyProgram(program)
     assert status == nvrtc.nvrtcResult.NVRTC_SUCCESS, log
     usage = _USAGE.findall(log)

@@ -38,13 +38,13 @@ def cubin(nvrtc: Any, text: str, options: tuple[str, ...]) -> bytes:
     flags = [option.encode() for option in (f"--gpu-architecture={HOPPER.arch}", *options)]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(flags), flags)
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
-    log = b" " * size
+    log = bytearray(size)
     nvrtc.nvrtcGetProgramLog(program, log)
     assert status == nvrtc.nvrtcResult.NVRTC_SUCCESS, log.decode()
     _, size = nvrtc.nvrtcGetCUBINSize(program)
-    binary = b" " * size
+    binary = bytearray(size)
     nvrtc.nvrtcGetCUBIN(program, binary)
-    return binary
+    return bytes(binary)
 
 
 def test_every_cuda_template_builds_what_nvrtc_takes(
