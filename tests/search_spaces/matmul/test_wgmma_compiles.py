@@ -33,7 +33,7 @@ def assert_clean(workload: Workload, chosen: Schedule, spilled_bytes: int = 0) -
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=str)
 def test_sampled_schedules_spill_nothing(workload: Workload) -> None:
-    for chosen in WGMMA.space(workload, GPU).sample(2, np.random.default_rng(7)):
+    for chosen in WGMMA.space(workload, GPU).sample(1, np.random.default_rng(7)):
         assert_clean(workload, chosen)
 
 
