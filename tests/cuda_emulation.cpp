@@ -450,15 +450,27 @@ static void convert(Site &site, const Operand *operands)
     }
 }
 
+// fma.rn of f16, or of two f16 or bf16; in float64 the product is exact, and the sum nearly.
 static void fuse(Site &site, const Operand *operands)
 {
-    if (!site.has("f16")) fail("fma of a type that is not emulated");
-    double value[3];
-    for (int i = 0; i < 3; i++) {
-        const uint16_t bits = argument(site, operands, i + 1);
-        value[i] = read<_Float16>(&bits);
+    const std::string &type = site.name.back();
+    const bool pair = type.size() > 2 && type.compare(type.size() - 2, 2, "x2") == 0;
+    const std::string each = pair ? type.substr(0, type.size() - 2) : type;
+    if (each != "f16" && each != "bf16") fail("fma of a type that is not emulated");
+    uint32_t result = 0;
+    for (int half = 0; half <= pair; half++) {
+        double value[3];
+        for (int i = 0; i < 3; i++) {
+            const uint16_t bits = argument(site, operands, i + 1) >> 16 * half;
+            value[i] = DECODERS.at(each)((const unsigned char *)&bits);
+        }
+        const double sum = value[0] * value[1] + value[2];
+        result |= (uint32_t)(each == "f16" ? half_bits(sum) : bfloat_bits(sum)) << 16 * half;
     }
-    set(site, operands, 0, 0, half_bits(value[0] * value[1] + value[2]));
+    if (pair)
+        set(site, operands, 0, 0, result);
+    else
+        set(site, operands, 0, 0, (uint16_t)result);
 }
 
 static void load_global(Site &site, const Operand *operands)

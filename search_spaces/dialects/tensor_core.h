@@ -108,6 +108,14 @@ FUNCTION void store_words(void *to, const unsigned (&w)[2])
 }
 FUNCTION void store_words(void *to, const unsigned (&w)[1]) { *(unsigned *)to = w[0]; }
 
+// ---- Elements in registers
+
+// Words of 16 bytes, in the order of memory.
+FUNCTION unsigned word(const uint4 &v, int i)
+{
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
+
 // Bits of an element, as the lower ones of a register; and neighbours, packed for one store.
 FUNCTION unsigned bits_of(float x) { return __float_as_uint(x); }
 FUNCTION unsigned bits_of(int x) { return (unsigned)x; }

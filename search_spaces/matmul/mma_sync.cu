@@ -85,6 +85,9 @@
 #ifndef STAGED_STORE
 #define STAGED_STORE 1  // 1: C goes through shared memory, so that warps write whole lines
 #endif
+#ifndef RESIDENT
+#define RESIDENT 1  // blocks that share a unit: compilers keep to the registers that this leaves
+#endif
 #ifndef SPLIT_K
 #define SPLIT_K 1  // parts of k, each computed by other blocks
 #endif
@@ -263,8 +266,8 @@ FUNCTION float value_of(const unsigned (&sums)[2], int i)
 #define RESULT_LANES C_LANES
 #endif
 
-KERNEL GROUP_SIZE(THREADS, 1, 1) void matmul(const STORED *RESTRICT a, const STORED *RESTRICT b,
-                                             RESULT)
+KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a,
+                                                        const STORED *RESTRICT b, RESULT)
 {
     extern __shared__ __align__(128) unsigned char shared[];
 

@@ -43,6 +43,7 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
         choice("stages", (2, 3, 4, 5, 6, 8), "tiles of A and B in shared memory, in turn"),
         choice("fragments", (1, 2), "sets of operands in registers: 2 loads one ahead"),
         boolean("staged_store", "C goes through shared memory, so that warps write whole lines"),
+        choice("resident", (1, 2, 3, 4), "blocks that share a unit, and its registers"),
         power_of_two("split_k", 1, 16, "parts of k, each computed by other blocks"),
         power_of_two("raster", 1, 16, "rows of tiles walked together, to meet in cache"),
     )
@@ -87,10 +88,12 @@ def _blocks(problem: Problem, target: Target) -> Iterator[Constraint]:
 def _memory(problem: Problem, target: Target) -> Iterator[Constraint]:
     available = target.limit("shared_bytes", STATIC_SHARED_BYTES)
     yield Constraint(
-        (*_TILE, "stages"),
-        lambda m, n, k, stages: stages * problem.tile_bytes(m, n, k) <= available,
-        f"a block has {available} bytes of shared memory; {{stages}} tiles of "
-        "({block_m}+{block_n})x{block_k} elements need more",
+        (*_TILE, "stages", "resident"),
+        lambda m, n, k, stages, resident: (
+            resident * stages * problem.tile_bytes(m, n, k) <= available
+        ),
+        f"a unit has {available} bytes of shared memory for {{resident}} block(s); {{stages}} "
+        "tiles of ({block_m}+{block_n})x{block_k} elements need more",
     )
     yield Constraint(
         (*_WARPS, "staged_store"),
@@ -113,12 +116,12 @@ def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
     )
     available = target.limit("registers", 65536)
     yield Constraint(
-        (*_WARPS, "fragments"),
-        lambda m, n, warp_m, warp_n, fragments: (
+        (*_WARPS, "fragments", "resident"),
+        lambda m, n, warp_m, warp_n, fragments, resident: (
             WARP * warps(m, n, warp_m, warp_n) * problem.registers(warp_m, warp_n, fragments)
-            <= available
+            <= available // resident
         ),
-        f"a unit has {available} registers for a whole block; "
+        f"a unit has {available} registers for {{resident}} whole block(s); "
         "{block_m}x{block_n} by {warp_m}x{warp_n} needs more",
     )
     yield Constraint(

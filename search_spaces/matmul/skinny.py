@@ -27,6 +27,7 @@ from search_spaces.matmul.tensor_core_types import capability, product
 from search_spaces.space import SearchSpace
 
 _SINCE = {"float8_e4m3": 89, "float8_e5m2": 89}  # conversions; everything else from sm_80 on
+_QUANTUM = 8  # elements of a quantised B that are restored together
 _TO_SUM = {  # dtype of A and B -> an element to what is added
     "float16": "half_to_float(x)",
     "bfloat16": "bfloat16_to_float(x)",
@@ -42,7 +43,8 @@ class Skinny:
     """`Template` for CUDA from sm_80 on, and at most 16 rows of A; the text is `skinny.cu`.
 
     Sums are float32 (int32 for int8), also where `accumulate` allows float16; tf32 is multiplied
-    as float32. Arrays must begin at a multiple of 16 bytes, as every allocation does.
+    as float32. A quantised B is restored, in the dtype of A, on its way to the tensor cores.
+    Arrays must begin at a multiple of 16 bytes, as every allocation does.
     """
 
     op = "matmul"
@@ -63,7 +65,12 @@ class Skinny:
         if given.epilogue_dtype not in known:
             known_names = ", ".join(known)
             return f"{target} does not compute in {given.epilogue_dtype}, only in {known_names}"
-        return rejected_form(given) or rejected_sizes(given) or _rejected_rows(workload)
+        return (
+            _rejected_quantised(given)
+            or rejected_form(replace(given, b_dtype=given.dtype))
+            or rejected_sizes(given)
+            or _rejected_rows(workload)
+        )
 
     def space(self, workload: Workload, target: Target) -> SearchSpace:
         problem = Problem.of(workload)
@@ -87,13 +94,14 @@ class Skinny:
             epilogue.text,
             kernel_text("dialects/tensor_core.h"),
             kernel_text("matmul/tiles.h"),
+            *([kernel_text("matmul/quantised.h")] if given.quantised else []),
             *([kernel_text("matmul/split_k.h")] if partial_bytes else []),
             kernel_text("matmul/skinny.cu"),
         )
         return KernelSource(
             dialect=dialect.name,
             text="\n".join(parts),
-            launches=_launches(problem, schedule, epilogue),
+            launches=_launches(given, problem, schedule, epilogue),
             arrays=MATMUL.arrays(workload),
             scratch=(Scratch("partial", partial_bytes),) if partial_bytes else (),
         )
@@ -102,9 +110,23 @@ class Skinny:
 SKINNY = Skinny()
 
 
+def _rejected_quantised(given: Parameters) -> str:
+    if not given.quantised:
+        return ""
+    if given.layout[1] != "t":
+        return "it restores a quantised B where that is stored n x k; use layout nt or tt"
+    if given.group_size % _QUANTUM and given.group_size != given.k:
+        return (
+            f"it restores {_QUANTUM} neighbours in k with one scale; a group of "
+            f"{given.group_size} is no multiple of that"
+        )
+    return ""
+
+
 def _rejected_rows(workload: Workload) -> str:
     problem = Problem.of(workload)
-    needed = min(problem.registers(mma, 1) for mma in {False, problem.has_mma})
+    ways = {True} if problem.quantised else {False, problem.has_mma}
+    needed = min(problem.registers(use_mma, 1) for use_mma in ways)
     if needed <= MAX_REGISTERS:
         return ""
     return (
@@ -130,20 +152,29 @@ def _defines(given: Parameters, problem: Problem, schedule: Schedule, dialect: D
         "STORED_TO_SUM(x)": _TO_SUM[given.dtype],
         "A_LOAD": problem.a_load_bytes,
         "B_LOAD": problem.b_load_bytes,
+        "B_BITS": problem.b_bits,
+        "QUANTISED": int(given.quantised),
+        "ZERO_POINT": int(given.zero_point),
+        "GROUP_SIZE_K": given.group_size or given.k,
+        "IS_BFLOAT": int(given.dtype == "bfloat16"),
         **{name.upper(): int(schedule[name]) for name in schedule.values},
         "REDUCE_THREADS": REDUCE_THREADS,
     }
     return "".join(f"#define {name} {value}\n" for name, value in values.items())
 
 
-def _launches(problem: Problem, schedule: Schedule, epilogue: EpilogueCode) -> tuple[Launch, ...]:
+def _launches(
+    given: Parameters, problem: Problem, schedule: Schedule, epilogue: EpilogueCode
+) -> tuple[Launch, ...]:
     blocks, parts, batch = groups(problem, schedule)
     finish = ("c", *epilogue.arguments)
+    quanta = [("b_scale", given.quantised), ("b_zero", given.zero_point)]
+    weights = ("b", *(name for name, there in quanta if there))
     main = Launch(
         "matmul",
         (blocks, parts, batch),
         (WARP * warps(schedule), 1, 1),
-        ("a", "b", *(finish if parts == 1 else ("partial",))),
+        ("a", *weights, *(finish if parts == 1 else ("partial",))),
         shared_bytes(problem, schedule),
     )
     if parts == 1:

@@ -20,7 +20,7 @@ MAX_ROWS = 16
 MMA_DTYPES = ("float16", "bfloat16")
 MMA_ROWS = 8  # of A in one product, the operands being swapped
 MAX_REGISTERS = 255  # of one thread
-OTHER_REGISTERS = 32  # addresses, counters, bounds; NVRTC 13 for sm_80 and sm_90a
+OTHER_REGISTERS = 44  # addresses, counters, bounds; NVRTC 13 for sm_80 and sm_90a
 PARTIAL_BYTES = 4  # of a sum of a part of k
 
 
@@ -41,11 +41,13 @@ class Problem:
     n: int
     k: int
     batch: int
-    element_bytes: int  # of A and B
+    element_bytes: int  # of A
+    b_bits: int  # an element of B; fewer than one of A if it is quantised
     c_bytes: int
     a_along_k: bool  # neighbours in memory differ in k
     b_along_k: bool
     has_mma: bool
+    quantised: bool
 
     @classmethod
     def of(cls, workload: Workload) -> Problem:
@@ -56,16 +58,23 @@ class Problem:
             k=given.k,
             batch=given.batch,
             element_bytes=dtypes.dtype(given.dtype).bits // 8,
+            b_bits=dtypes.dtype(given.b_dtype).bits,
             c_bytes=dtypes.storage(given.out_dtype).itemsize,
             a_along_k=given.layout[0] == "n",
             b_along_k=given.layout[1] == "t",
             has_mma=given.dtype in MMA_DTYPES,
+            quantised=given.quantised,
         )
 
     @property
     def vector(self) -> int:
-        """Elements in one load."""
+        """Elements of A in one load."""
         return LOAD_BYTES // self.element_bytes
+
+    @property
+    def b_vector(self) -> int:
+        """Elements of B in one load."""
+        return LOAD_BYTES * 8 // self.b_bits
 
     @property
     def a_load_bytes(self) -> int:
@@ -74,13 +83,13 @@ class Problem:
 
     @property
     def b_load_bytes(self) -> int:
-        return _load_bytes((self.k if self.b_along_k else self.n) * self.element_bytes)
+        return _load_bytes((self.k if self.b_along_k else self.n) * self.b_bits // 8)
 
     def shape(self, use_mma: bool) -> Shape:
         """16 bytes of each lane make 16 columns by 32 steps or 64 by 32 with tensor cores; else one
         column by 32 vectors, or 32 vectors of columns by as many steps as a vector has of A."""
         if use_mma:
-            return Shape(16, 4 * self.vector, 2) if self.b_along_k else self._wide_mma()
+            return Shape(16, 4 * self.b_vector, 2) if self.b_along_k else self._wide_mma()
         if self.b_along_k:
             return Shape(1, WARP * self.vector, 1)
         return Shape(WARP * self.vector, self.vector, self.vector)
@@ -118,7 +127,10 @@ class Problem:
         sums = groups * shape.columns * rows // (1 if shape.columns == 1 else WARP)
         weights = (4 * shape.vectors + 2) * groups
         a_words = 4 * (rows // MMA_ROWS if use_mma else rows)
-        decoded = 0 if use_mma else 2 * groups + self.vector
+        quanta = (
+            4 * groups + 8 if self.quantised else 0
+        )  # scales and zeros, and four restored pairs
+        decoded = quanta if use_mma else 2 * groups + self.vector
         return sums + weights + a_words + decoded + OTHER_REGISTERS
 
     def partial_sums_bytes(self, split_k: int) -> int:

@@ -21,7 +21,7 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
     return (
         choice(
             "use_mma",
-            (False, True) if problem.has_mma else (False,),
+            _ways(problem),
             "multiply on tensor cores, columns of B as the instruction's rows",
         ),
         power_of_two("groups", 1, 8, "groups of columns of a warp"),
@@ -29,8 +29,16 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
         power_of_two("warps_k", 1, 16, "warps of a block that share columns and cut k"),
         power_of_two("unroll", 1, 8, "steps of k in a round of copies"),
         choice("stages", (2, 3, 4, 6, 8), "rounds of copies in shared memory, in turn"),
+        choice("resident", (1, 2, 3, 4), "blocks that share a unit, and its registers"),
         power_of_two("split_k", 1, 32, "parts of k, each computed by other blocks"),
     )
+
+
+def _ways(problem: Problem) -> tuple[bool, ...]:
+    """Only tensor cores are fast enough for elements that first have to be restored."""
+    if problem.quantised:
+        return (True,)
+    return (False, True) if problem.has_mma else (False,)
 
 
 def constraints(problem: Problem, target: Target) -> tuple[Constraint, ...]:
@@ -52,10 +60,10 @@ def _blocks(problem: Problem, target: Target) -> Iterator[Constraint]:
     )
     available = target.limit("shared_bytes", STATIC_SHARED_BYTES)
     yield Constraint(
-        ("use_mma", "groups", "warps_n", "warps_k", "unroll", "stages"),
-        lambda *sizes: problem.shared_bytes(*sizes) <= available,
-        f"a block has {available} bytes of shared memory; {{stages}} rounds of copies of "
-        "{warps_n}x{warps_k} warps, or their sums, need more",
+        ("use_mma", "groups", "warps_n", "warps_k", "unroll", "stages", "resident"),
+        lambda *sizes: problem.shared_bytes(*sizes[:-1]) * sizes[-1] <= available,
+        f"a unit has {available} bytes of shared memory for {{resident}} block(s); {{stages}} "
+        "rounds of copies of {warps_n}x{warps_k} warps, or their sums, need more",
     )
 
 
@@ -68,12 +76,12 @@ def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
     )
     available = target.limit("registers", 65536)
     yield Constraint(
-        ("use_mma", "groups", "warps_n", "warps_k"),
-        lambda use_mma, groups, warps_n, warps_k: (
-            problem.registers(use_mma, groups) * WARP * warps_n * warps_k <= available
+        ("use_mma", "groups", "warps_n", "warps_k", "resident"),
+        lambda use_mma, groups, warps_n, warps_k, resident: (
+            problem.registers(use_mma, groups) * WARP * warps_n * warps_k <= available // resident
         ),
-        f"a unit has {available} registers for a whole block; {{warps_n}}x{{warps_k}} warps of "
-        "{groups} groups need more",
+        f"a unit has {available} registers for {{resident}} block(s); {{warps_n}}x{{warps_k}} "
+        "warps of {groups} groups need more",
     )
     yield Constraint(
         ("use_mma", "groups", "unroll"),

@@ -51,7 +51,7 @@ def statistics(
         dram_bytes=float(arrays_bytes + 2 * scratch_bytes),
         l2_bytes=float(arrays_bytes + a_reads * a_bytes + 2 * scratch_bytes),
         working_set_bytes=float(a_bytes // parts),
-        vector_lanes=max(1, problem.b_load_bytes // problem.element_bytes),
+        vector_lanes=max(1, problem.b_load_bytes * 8 // problem.b_bits),
         launches=1 if parts == 1 else 2,
         scratch_bytes=scratch_bytes,
         extra=_extra(problem, schedule, target, registers),
@@ -96,7 +96,6 @@ def _extra(
     capacity = max(1, target.limit("units", 1)) * resident
     waves = columns * parts * batch / capacity
     chunk_k = problem.chunk_k(use_mma, schedule["warps_k"], schedule["unroll"])
-    shape = problem.shape(use_mma)
     lines = {(True, True): 64, (True, False): 128, (False, True): 512, (False, False): 512}
     return (
         ("warp_flight_bytes", float(warp_flight)),
@@ -105,6 +104,11 @@ def _extra(
         ("waves", waves),
         ("tail", waves / ceil_divide(columns * parts * batch, capacity)),
         ("rounds", float(ceil_divide(ceil_divide(problem.k, chunk_k), parts))),
-        ("a_share", problem.rows(use_mma) / (shape.columns * own)),
+        ("a_share", _a_share(problem, use_mma, own)),
         ("line_bytes", float(lines[use_mma, problem.b_along_k])),
     )
+
+
+def _a_share(problem: Problem, use_mma: bool, groups: int) -> float:
+    b_bits = problem.shape(use_mma).columns * groups * problem.b_bits
+    return problem.rows(use_mma) * problem.element_bytes * 8 / b_bits

@@ -81,6 +81,7 @@ FUNCTION half fma(half x, half y, half z)
 #define BLOCK_N 128
 #define FRAGMENTS 2
 #define RASTER 8
+#define RESIDENT 1
 #define SPLIT_K 1
 #define STAGED_STORE 1
 #define STAGES 3
@@ -258,6 +259,14 @@ FUNCTION void store_words(void *to, const unsigned (&w)[2])
     asm volatile("st.global.v2.u32 [%0], {%1, %2};" : : "l"(to), "r"(w[0]), "r"(w[1]) : "memory");
 }
 FUNCTION void store_words(void *to, const unsigned (&w)[1]) { *(unsigned *)to = w[0]; }
+
+// ---- Elements in registers
+
+// Words of 16 bytes, in the order of memory.
+FUNCTION unsigned word(const uint4 &v, int i)
+{
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
 
 // Bits of an element, as the lower ones of a register; and neighbours, packed for one store.
 FUNCTION unsigned bits_of(float x) { return __float_as_uint(x); }
@@ -437,6 +446,9 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 #ifndef STAGED_STORE
 #define STAGED_STORE 1  // 1: C goes through shared memory, so that warps write whole lines
 #endif
+#ifndef RESIDENT
+#define RESIDENT 1  // blocks that share a unit: compilers keep to the registers that this leaves
+#endif
 #ifndef SPLIT_K
 #define SPLIT_K 1  // parts of k, each computed by other blocks
 #endif
@@ -615,8 +627,8 @@ FUNCTION float value_of(const unsigned (&sums)[2], int i)
 #define RESULT_LANES C_LANES
 #endif
 
-KERNEL GROUP_SIZE(THREADS, 1, 1) void matmul(const STORED *RESTRICT a, const STORED *RESTRICT b,
-                                             RESULT)
+KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a,
+                                                        const STORED *RESTRICT b, RESULT)
 {
     extern __shared__ __align__(128) unsigned char shared[];
 

@@ -75,7 +75,13 @@ FUNCTION half fma(half x, half y, half z)
 #define STORED_TO_SUM(x) bfloat16_to_float(x)
 #define A_LOAD 16
 #define B_LOAD 16
+#define B_BITS 16
+#define QUANTISED 0
+#define ZERO_POINT 0
+#define GROUP_SIZE_K 1024
+#define IS_BFLOAT 1
 #define GROUPS 1
+#define RESIDENT 1
 #define SPLIT_K 2
 #define STAGES 2
 #define UNROLL 1
@@ -309,6 +315,14 @@ FUNCTION void store_words(void *to, const unsigned (&w)[2])
 }
 FUNCTION void store_words(void *to, const unsigned (&w)[1]) { *(unsigned *)to = w[0]; }
 
+// ---- Elements in registers
+
+// Words of 16 bytes, in the order of memory.
+FUNCTION unsigned word(const uint4 &v, int i)
+{
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
+
 // Bits of an element, as the lower ones of a register; and neighbours, packed for one store.
 FUNCTION unsigned bits_of(float x) { return __float_as_uint(x); }
 FUNCTION unsigned bits_of(int x) { return (unsigned)x; }
@@ -439,7 +453,8 @@ KERNEL GROUP_SIZE(REDUCE_THREADS, 1, 1) void reduce(const PARTIAL *RESTRICT part
 //
 // With MMA the operands of the tensor cores are swapped: 16 columns of B are the 16 rows of the
 // instruction, and the rows of A its 8 columns. As a sum may be taken in any order, k is permuted,
-// of both alike, so that a thread's 16 bytes are fragments as they come.
+// of both alike, so that a thread's 16 bytes are fragments as they come. A quantised B becomes
+// numbers in between, two at a time.
 //
 //   matmul:  groups (columns of C / BLOCK_N, SPLIT_K, BATCH); writes C, or sums of a part of k
 //   reduce:  adds the parts (split_k.h), only if SPLIT_K > 1
@@ -485,6 +500,13 @@ KERNEL GROUP_SIZE(REDUCE_THREADS, 1, 1) void reduce(const PARTIAL *RESTRICT part
 #define A_LOAD 16  // bytes that one load or copy moves, as every row of A begins at a multiple
 #define B_LOAD 16  // of them: 16, 8 or 4; or less: element by element
 #endif
+#ifndef B_BITS
+#define B_BITS (8 * STORED_BYTES)  // an element of B: 8 or 4 if it is quantised, and signed
+#define QUANTISED 0                // 1: B is (b - zero) * scale in the type of A; needs B_ALONG_K
+#define ZERO_POINT 0               // 1: there are zeros
+#define GROUP_SIZE_K K             // neighbours in k that share a scale: all, or a multiple of 8
+#define IS_BFLOAT 0                // 1: A, scales and zeros are bfloat16; 0: float16
+#endif
 #ifndef EPILOGUE
 #define EPILOGUE_PARAMETERS                   // further kernel parameters, each after a comma
 #define EPILOGUE(value, row, column) (value)  // rows are counted through the whole batch
@@ -510,6 +532,9 @@ KERNEL GROUP_SIZE(REDUCE_THREADS, 1, 1) void reduce(const PARTIAL *RESTRICT part
 #ifndef STAGES
 #define STAGES 4  // rounds of copies in shared memory: one is multiplied, the others are under way
 #endif
+#ifndef RESIDENT
+#define RESIDENT 1  // blocks that share a unit: compilers keep to the registers that this leaves
+#endif
 #ifndef SPLIT_K
 #define SPLIT_K 1  // parts of k, each of other blocks
 #endif
@@ -517,14 +542,19 @@ KERNEL GROUP_SIZE(REDUCE_THREADS, 1, 1) void reduce(const PARTIAL *RESTRICT part
 #if SPLIT_K > 1 && !defined(SPLIT_K_H)
 #include "split_k.h"
 #endif
+#if QUANTISED && !defined(QUANTISED_H)
+#include "quantised.h"
+#endif
 
 // ---- What follows from these
 
-#define VECTOR (16 / STORED_BYTES)  // elements of a load
+#define VECTOR (16 / STORED_BYTES)  // elements of A in 16 bytes
+#define B_VECTOR (128 / B_BITS)     // of B
+#define PARTS (B_VECTOR / VECTOR)   // vectors of A that a vector of B is multiplied with
 #if USE_MMA
-#define STEP_K (4 * VECTOR)                   // steps of k of a warp at a time
-#define GROUP_COLUMNS (B_ALONG_K ? 16 : 64)   // columns of a group
-#define VECTORS (B_ALONG_K ? 2 : VECTOR)      // loads of a thread for them
+#define STEP_K (4 * B_VECTOR)                // steps of k of a warp at a time
+#define GROUP_COLUMNS (B_ALONG_K ? 16 : 64)  // columns of a group
+#define VECTORS (B_ALONG_K ? 2 : VECTOR)     // loads of a thread for them
 #else
 #define STEP_K (B_ALONG_K ? 32 * VECTOR : VECTOR)
 #define GROUP_COLUMNS (B_ALONG_K ? 1 : 32 * VECTOR)
@@ -549,16 +579,11 @@ FUNCTION int vector_column(int lane, int v)
 }
 FUNCTION int vector_step(int lane, int v)
 {
-    if (USE_MMA) return lane % 4 * VECTOR + (B_ALONG_K ? 0 : v);
+    if (USE_MMA) return lane % 4 * B_VECTOR + (B_ALONG_K ? 0 : v);
     return B_ALONG_K ? lane * VECTOR : v;
 }
 
 // ---- Vectors of 16 bytes
-
-FUNCTION unsigned word(const uint4 &v, int i)
-{
-    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
-}
 
 // An element of a vector, to be multiplied.
 FUNCTION SUM element(const uint4 &v, int i)
@@ -598,17 +623,18 @@ FUNCTION uint4 load_vector(const STORED *from, int left)
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-// The same of B, on the way to shared memory.
-FUNCTION void copy_vector(unsigned char *to, const STORED *from, int left)
+// Up to `left` bytes of B to shared memory, then zeros.
+FUNCTION void copy_vector(unsigned char *to, const unsigned char *from, int left)
 {
 #pragma unroll
-    for (int at = 0; at < 16; at += B_LOAD < 4 ? STORED_BYTES : B_LOAD) {
-        const STORED *piece = from + at / STORED_BYTES;
-        const bool inside = at / STORED_BYTES < left;
-        if (B_LOAD < 4)
-            *(STORED *)(to + at) = inside ? *piece : (STORED)0;
+    for (int at = 0; at < 16; at += B_LOAD) {
+        const bool inside = at < left;
+        if (B_LOAD >= 4)
+            copy_async<B_LOAD < 4 ? 4 : B_LOAD>(shared_address(to + at), from + at, inside);
+        else if (B_LOAD == 2)
+            *(ushort *)(to + at) = inside ? *(const ushort *)(from + at) : (ushort)0;
         else
-            copy_async<B_LOAD < 4 ? 4 : B_LOAD>(shared_address(to + at), piece, inside);
+            to[at] = inside ? from[at] : (unsigned char)0;
     }
 }
 
@@ -627,7 +653,7 @@ FUNCTION uint4 load_row(const STORED *a, int row, int k)
 }
 
 // The weights of one step, GROUPS groups of columns from `column` on, to this thread's places.
-FUNCTION void copy_weights(unsigned char *to, const STORED *b, int column, int k)
+FUNCTION void copy_weights(unsigned char *to, const unsigned char *b, int column, int k)
 {
     const int lane = LOCAL_ID(0) % 32;
 #pragma unroll
@@ -637,9 +663,11 @@ FUNCTION void copy_weights(unsigned char *to, const STORED *b, int column, int k
             const int n = column + group * GROUP_COLUMNS + vector_column(lane, v);
             const int step = k + vector_step(lane, v);
             const bool outside = (GUARD_N && n >= N) || (GUARD_K && step >= K);
-            const int rest = B_ALONG_K ? (GUARD_K ? K - step : VECTOR) : GUARD_N ? N - n : VECTOR;
+            const int rest = B_ALONG_K ? K - step : N - n;  // elements of the line, at most 16 bytes
+            const int left = (B_ALONG_K ? GUARD_K : GUARD_N) && rest < B_VECTOR ? rest : B_VECTOR;
             const size_t at = B_ALONG_K ? (size_t)n * K + step : (size_t)step * N + n;
-            copy_vector(to + (group * VECTORS + v) * THREADS * 16, b + at, outside ? 0 : rest);
+            copy_vector(to + (group * VECTORS + v) * THREADS * 16, b + at * B_BITS / 8,
+                        outside ? 0 : left * B_BITS / 8);
         }
     }
 }
@@ -661,37 +689,66 @@ FUNCTION void load_weights(uint4 (&w)[GROUPS][VECTORS], const unsigned char *fro
 #define SUMS (B_ALONG_K ? 1 : VECTOR / 2)  // fragments of 16 columns in a group
 typedef float Sums[GROUPS][SUMS][TILES_M][4];
 
-FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const STORED *a, int k)
+#if QUANTISED
+#define SCALE_PARAMETERS , const ushort *b_scale, const ushort *b_zero
+#else
+#define SCALE_PARAMETERS
+#endif
+
+// Register i of a fragment of B: rows 0 to 7 or 8 to 15 of the instruction (columns of C), first or
+// last half of its k. `half` says which of two products a vector of A is for.
+FUNCTION unsigned fragment(const uint4 (&w)[VECTORS], int j, int half, int i)
+{
+    const int upper = i % 2, pair = half * 2 + i / 2;
+    if (B_ALONG_K) return word(w[upper], pair);
+    return __byte_perm(word(w[2 * pair % VECTORS], j), word(w[(2 * pair + 1) % VECTORS], j),
+                       upper ? 0x7632 : 0x5410);
+}
+
+FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const STORED *a,
+                            int column, int k SCALE_PARAMETERS)
 {
     const int lane = LOCAL_ID(0) % 32;
-    unsigned rows[TILES_M][4];
-#pragma unroll
-    for (int tile = 0; tile < TILES_M; tile++) {
-        const uint4 v = load_row(a, tile * 8 + lane / 4, k + lane % 4 * VECTOR);
-        rows[tile][0] = v.x, rows[tile][1] = v.y, rows[tile][2] = v.z, rows[tile][3] = v.w;
-    }
-#pragma unroll
-    for (int group = 0; group < GROUPS; group++) {
-#pragma unroll
-        for (int j = 0; j < SUMS; j++) {
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                unsigned columns[4];
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    // Register i: rows 0 to 7 or 8 to 15 of the instruction, first or last k.
-                    const int upper = i % 2, last = i / 2, pair = half * 2 + last;
-#if B_ALONG_K
-                    columns[i] = word(w[group][upper], pair);
-#else
-                    columns[i] = __byte_perm(word(w[group][2 * pair], j),
-                                             word(w[group][2 * pair + 1], j),
-                                             upper ? 0x7632 : 0x5410);
+#if QUANTISED
+    Quantum quanta[GROUPS][VECTORS];
 #endif
-                }
 #pragma unroll
-                for (int tile = 0; tile < TILES_M; tile++)
-                    multiply(sums[group][j][tile], columns, rows[tile] + half * 2);
+    for (int part = 0; part < PARTS; part++) {
+        const int step = k + lane % 4 * B_VECTOR + part * VECTOR;
+        unsigned rows[TILES_M][4];
+#pragma unroll
+        for (int tile = 0; tile < TILES_M; tile++) {
+            uint4 v = load_row(a, tile * 8 + lane / 4, step);
+#if QUANTISED
+            v = in_order(v);
+#endif
+            rows[tile][0] = v.x, rows[tile][1] = v.y, rows[tile][2] = v.z, rows[tile][3] = v.w;
+        }
+#pragma unroll
+        for (int group = 0; group < GROUPS; group++) {
+            uint4 weights[VECTORS];
+#pragma unroll
+            for (int v = 0; v < VECTORS; v++) {
+#if QUANTISED
+                const int n = column + group * GROUP_COLUMNS + vector_column(lane, v);
+                if (part == 0 || (GROUP_SIZE_K < K && GROUP_SIZE_K % B_VECTOR != 0))
+                    quanta[group][v] = quantum_at(b_scale, b_zero, n, step);
+                weights[v] = expanded(w[group][v], part, quanta[group][v]);
+#else
+                weights[v] = w[group][v];
+#endif
+            }
+#pragma unroll
+            for (int j = 0; j < SUMS; j++) {
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    unsigned columns[4];
+#pragma unroll
+                    for (int i = 0; i < 4; i++) columns[i] = fragment(weights, j, half, i);
+#pragma unroll
+                    for (int tile = 0; tile < TILES_M; tile++)
+                        multiply(sums[group][j][tile], columns, rows[tile] + half * 2);
+                }
             }
         }
     }
@@ -719,21 +776,22 @@ FUNCTION void share(PARTIAL *shared, Sums &sums)
 
 typedef SUM Sums[GROUPS][M];
 
-FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const STORED *a, int k)
+FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const STORED *a,
+                            int column, int k)
 {
     uint4 rows[M];
 #pragma unroll
     for (int row = 0; row < M; row++) rows[row] = load_row(a, row, k + LOCAL_ID(0) % 32 * VECTOR);
 #pragma unroll
     for (int i = 0; i < VECTOR; i++) {
-        SUM columns[GROUPS];
+        SUM weights[GROUPS];
 #pragma unroll
-        for (int group = 0; group < GROUPS; group++) columns[group] = element(w[group][0], i);
+        for (int group = 0; group < GROUPS; group++) weights[group] = element(w[group][0], i);
 #pragma unroll
         for (int row = 0; row < M; row++) {
             const SUM x = element(rows[row], i);
 #pragma unroll
-            for (int group = 0; group < GROUPS; group++) sums[group][row] += x * columns[group];
+            for (int group = 0; group < GROUPS; group++) sums[group][row] += x * weights[group];
         }
     }
 }
@@ -758,7 +816,8 @@ FUNCTION void share(PARTIAL *shared, Sums &sums)
 
 typedef SUM Sums[GROUPS][VECTOR][M];
 
-FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const STORED *a, int k)
+FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const STORED *a,
+                            int column, int k)
 {
     uint4 rows[M];
 #pragma unroll
@@ -769,10 +828,10 @@ FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const
         for (int step = 0; step < VECTOR; step++) {
 #pragma unroll
             for (int j = 0; j < VECTOR; j++) {
-                const SUM column = element(w[group][step], j);
+                const SUM weight = element(w[group][step], j);
 #pragma unroll
                 for (int row = 0; row < M; row++)
-                    sums[group][j][row] += element(rows[row], step) * column;
+                    sums[group][j][row] += element(rows[row], step) * weight;
             }
         }
     }
@@ -802,8 +861,22 @@ FUNCTION void share(PARTIAL *shared, Sums &sums)
 #define RESULT C_TYPE *RESTRICT c EPILOGUE_PARAMETERS
 #endif
 
-KERNEL GROUP_SIZE(THREADS, 1, 1) void matmul(const STORED *RESTRICT a, const STORED *RESTRICT b,
-                                             RESULT)
+#if QUANTISED
+#define SCALES , b_scale, b_zero
+#else
+#define SCALES
+#endif
+#if QUANTISED && ZERO_POINT
+#define GIVEN const ushort *RESTRICT b_scale, const ushort *RESTRICT b_zero,
+#elif QUANTISED
+#define GIVEN const ushort *RESTRICT b_scale,
+#else
+#define GIVEN
+#endif
+
+KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a,
+                                                        const unsigned char *RESTRICT b,
+                                                        GIVEN RESULT)
 {
     extern __shared__ __align__(128) unsigned char shared[];
 
@@ -813,7 +886,15 @@ KERNEL GROUP_SIZE(THREADS, 1, 1) void matmul(const STORED *RESTRICT a, const STO
     const int first_chunk = first_step_of(part, CHUNKS, SPLIT_K);
     const int chunks = steps_of(part, CHUNKS, SPLIT_K);
     a += (size_t)batch * M * K;
-    b += (size_t)batch * K * N;
+    b += (size_t)batch * K * N * B_BITS / 8;
+#if QUANTISED
+    b_scale += (size_t)batch * (K / GROUP_SIZE_K) * N;
+#if ZERO_POINT
+    b_zero += (size_t)batch * (K / GROUP_SIZE_K) * N;
+#else
+    const ushort *b_zero = b_scale;  // never read
+#endif
+#endif
 
     Sums sums;
     SUM *sum = (SUM *)&sums;
@@ -842,7 +923,8 @@ KERNEL GROUP_SIZE(THREADS, 1, 1) void matmul(const STORED *RESTRICT a, const STO
         for (int i = 0; i < UNROLL; i++) {
             uint4 weights[GROUPS][VECTORS];
             load_weights(weights, own + (stage * UNROLL + i) * STEP_BYTES);
-            multiply_step(sums, weights, a, own_k + chunk * CHUNK_K + i * STEP_K);
+            multiply_step(sums, weights, a, first_column + own_column,
+                          own_k + chunk * CHUNK_K + i * STEP_K SCALES);
         }
         free_stage = stage;
         stage = stage + 1 == STAGES ? 0 : stage + 1;

@@ -51,6 +51,7 @@ def mma_sync_schedule(**knobs: Any) -> Schedule:
         "stages": 3,
         "fragments": 2,
         "staged_store": True,
+        "resident": 1,
         "split_k": 1,
         "raster": 1,
     }
@@ -66,6 +67,7 @@ def skinny_schedule(**knobs: Any) -> Schedule:
         "warps_k": 2,
         "unroll": 1,
         "stages": 2,
+        "resident": 1,
         "split_k": 1,
     }
     return Schedule.of(SKINNY.name, SKINNY.version, plain | knobs)

@@ -81,7 +81,12 @@ def test_what_it_cannot_do_is_rejected_in_words(
             "a grid has at most",
         ),
         (matmul(m=64, n=64, k=64, dtype="float16"), GPU, {"raster": 2}, "fewer than 2 tiles of 64"),
-        (SQUARE, GPU, {"block_n": 256, "block_k": 128, "stages": 8}, "bytes of shared memory; 8"),
+        (
+            SQUARE,
+            GPU,
+            {"block_n": 256, "block_k": 128, "stages": 8},
+            "bytes of shared memory for 1 block(s); 8",
+        ),
         (SQUARE, gpu(shared_bytes=8 << 10), {"block_k": 16}, "16 rows of C of each warp"),
         (SQUARE, GPU, {"block_m": 128, "warp_m": 128, "warp_n": 64}, "at most 255 registers"),
         (SQUARE, gpu(registers=8192), {}, "a unit has 8192 registers"),

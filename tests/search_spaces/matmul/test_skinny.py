@@ -27,6 +27,16 @@ WORKLOADS = (
     matmul(m=3, n=70, k=99, layout="tn", epilogue="bias,silu", batch=2),
     matmul(m=8, n=100, k=333, dtype="int8", layout="nt"),
     matmul(m=2, n=1, k=1, dtype="float8_e5m2"),
+    matmul(
+        m=1,
+        n=4096,
+        k=4096,
+        dtype="bfloat16",
+        layout="nt",
+        b_dtype="int4",
+        group_size=128,
+        zero_point=True,
+    ),
 )
 
 
@@ -59,6 +69,16 @@ def test_it_is_registered() -> None:
         (matmul(n=8, k=8, groups=(3, 5)), GPU, "not 2 groups"),
         (matmul(m=16, n=64, k=64, dtype="int8"), GPU, "16 rows by the 16 columns.*registers"),
         (matmul(m=1, n=1, k=1, batch=2**16), GPU, "batch of 65536 exceeds"),
+        (
+            matmul(m=1, n=64, k=64, dtype="float16", b_dtype="int8"),
+            GPU,
+            "stored n x k; use layout nt",
+        ),
+        (
+            matmul(m=1, n=8, k=24, dtype="float16", layout="nt", b_dtype="int4", group_size=12),
+            GPU,
+            "group of 12 is no multiple",
+        ),
     ],
 )
 def test_what_it_cannot_do_is_rejected_in_words(
@@ -125,12 +145,16 @@ def test_statistics_of_a_schedule_worked_out_by_hand() -> None:
     assert extra["warp_flight_bytes"] == 2 * 32 * 2 * 16
     assert extra["rounds"] == 2
     assert extra["a_share"] == 3 / 2
-    # 2 sums x 3 rows, 2 vectors of B and 3 of A, 2 addresses, 4 + 8 elements, and 32 others
-    assert stats.registers == 6 + 2 * 6 + 3 * 4 + 12 + 32
+    # 2 sums x 3 rows, 2 vectors of B and 3 of A, 2 addresses, 4 + 8 elements, and 44 others
+    assert stats.registers == 6 + 2 * 6 + 3 * 4 + 12 + 44
 
 
 GOLDEN_CASES = {
     "skinny_float16": (DECODE, schedule(stages=4)),
+    "skinny_int4": (
+        matmul(m=4, n=512, k=4096, dtype="float16", layout="nt", b_dtype="int4", group_size=128),
+        schedule(use_mma=True, stages=4),
+    ),
     "skinny_bfloat16_mma_split_k": (
         matmul(m=16, n=512, k=1024, dtype="bfloat16", layout="nn", epilogue="bias"),
         schedule(use_mma=True, groups=1, split_k=2),

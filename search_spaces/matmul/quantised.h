@@ -1,0 +1,82 @@
+// A quantised B, integers of 8 or 4 bits, made numbers of the type of A: (b - zero) * scale, where
+// GROUP_SIZE_K neighbours in k share a zero and a scale. Stands after tensor_core.h.
+//
+// Needs K, N, B_BITS, ZERO_POINT, GROUP_SIZE_K and IS_BFLOAT, as skinny.cu explains them.
+
+#ifndef QUANTISED_H
+#define QUANTISED_H
+
+// x y + z of two elements each.
+FUNCTION unsigned fma2(unsigned x, unsigned y, unsigned z)
+{
+    unsigned result;
+#if IS_BFLOAT
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(x), "r"(y), "r"(z));
+#else
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(x), "r"(y), "r"(z));
+#endif
+    return result;
+}
+
+struct Quantum {
+    ushort scale, zero;  // the zero negated
+};
+
+// Of a column of B and the group of k that `step` is in; beyond the matrix, of its last ones.
+FUNCTION Quantum quantum_at(const ushort *b_scale, const ushort *b_zero, int column, int step)
+{
+    const int groups = K / GROUP_SIZE_K, found = groups > 1 ? step / GROUP_SIZE_K : 0;
+    const int group = found < groups ? found : groups - 1, n = column < N ? column : N - 1;
+    Quantum quantum = {b_scale[(size_t)group * N + n], 0x8000};
+    if (ZERO_POINT) quantum.zero = b_zero[(size_t)group * N + n] ^ 0x8000;
+    return quantum;
+}
+
+// Integers between 0 and 15, or 255, as bits beside an exponent, are numbers but for an addend that
+// is then taken off: 1024 in float16, 128 in bfloat16 (int4), 2^23 in float32.
+FUNCTION unsigned restored(unsigned biased, const Quantum &quantum)
+{
+    const unsigned one = IS_BFLOAT ? 0x3F803F80 : 0x3C003C00;
+    const unsigned bias = IS_BFLOAT ? 0xC308C308 : B_BITS == 4 ? 0xE408E408 : 0xE480E480;
+    unsigned pair = fma2(biased, one, bias);
+    if (ZERO_POINT) pair = fma2(pair, one, quantum.zero * 0x10001u);
+    return fma2(pair, quantum.scale * 0x10001u, 0x80008000);
+}
+
+FUNCTION float restored(unsigned word, int i, const Quantum &quantum)
+{
+    const float value = __uint_as_float(__byte_perm(word, 0x4B000000, 0x7440 + i)) - 8388736.0f;
+    return (value + bfloat16_to_float(quantum.zero)) * bfloat16_to_float(quantum.scale);
+}
+
+// Eight elements of a vector of B as those of A are kept. Those of int4 come as 0 and 4, 1 and 5,
+// 2 and 6, 3 and 7: neighbours of a register that are 16 bits apart in memory.
+FUNCTION uint4 expanded(const uint4 &v, int part, const Quantum &quantum)
+{
+    unsigned pairs[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+#if B_BITS == 4
+        const unsigned nibbles = (word(v, part) ^ 0x88888888) >> 4 * i & 0x000F000F;
+        pairs[i] = restored(nibbles | (IS_BFLOAT ? 0x43004300 : 0x64006400), quantum);
+#else
+        const unsigned bytes = word(v, 2 * part + i / 2) ^ 0x80808080;
+        if (IS_BFLOAT)
+            pairs[i] = floats_to_bfloat16x2(restored(bytes, i % 2 * 2, quantum),
+                                            restored(bytes, i % 2 * 2 + 1, quantum));
+        else
+            pairs[i] = restored(__byte_perm(bytes, 0x64646464, i % 2 ? 0x5342 : 0x5140), quantum);
+#endif
+    }
+    return make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+}
+
+// A vector of A in the order of `expanded`.
+FUNCTION uint4 in_order(const uint4 &v)
+{
+    if (B_BITS != 4) return v;
+    return make_uint4(__byte_perm(v.x, v.z, 0x5410), __byte_perm(v.x, v.z, 0x7632),
+                      __byte_perm(v.y, v.w, 0x5410), __byte_perm(v.y, v.w, 0x7632));
+}
+
+#endif
