@@ -25,7 +25,7 @@ from autotune.session import (
     TuningResult,
 )
 from autotune.strategies import SELF_GUIDED, make_strategy
-from autotune.timing import TimingPlan
+from autotune.timing import TimingPlan, default_plan
 from autotune.tuner import Tuner
 from cost_model import make_model
 from cost_model.trust import Trust
@@ -72,7 +72,9 @@ def tune(
     timing the libraries, the race of the finalists and the comparison are part of it, while a
     compilation or a launch under way is waited for. `compare` times the libraries too, before
     the search where the database does not know them, and against the best at the end. `model`
-    may be `"none"`. `templates` names those to search; by default all that serve.
+    may be `"none"`. `templates` names those to search; by default all that serve. `plan` says how
+    trials are timed: by default with warm caches on a CPU, and on a GPU with the last-level cache
+    flushed before each run.
 
     The same seed and the same measurements give the same proposals.
     The `best` of the result is what `TuningDatabase.best` answers from then on. Ctrl-C ends the
@@ -85,14 +87,23 @@ def tune(
     from autotune.local_runner import LocalRunner
 
     clock = Clock(time_limit_s)
-    options = TuningOptions(trials, time_limit_s, seed, strategy, model, plan=plan or TimingPlan())
     observer = observer or SilentObserver()
     info = resolve(device)
     assert info.target is not None, "resolve gives usable devices"
+    plan = plan or default_plan(info.target)
+    options = TuningOptions(trials, time_limit_s, seed, strategy, model, plan=plan)
     space = search_space(workload, info.target, templates)
     with TuningDatabase(Path(database)) as store:
         proposer = make_proposer(workload, info.target, space, store, options)
-        rivals = Rivals(workload, info, store, observer, seed=seed, enabled=compare)
+        rivals = Rivals(
+            workload,
+            info,
+            store,
+            observer,
+            seed=seed,
+            flush_bytes=plan.flush_bytes,
+            enabled=compare,
+        )
         result = _known_before(Context(workload, info.target), store, options)
         try:
             times_s = rivals.times_s()

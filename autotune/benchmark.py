@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from autotune.codegen.winners import winner
 from autotune.contest import Contest, Ratio, Standing, hold, ratio
-from autotune.libraries import LIBRARIES, libraries
+from autotune.libraries import LIBRARIES, library
 from autotune.runners import Job
+from autotune.timing import default_plan
 from records.errors import DeviceError
 from records.record import TuningRecord
 from records.store import TuningDatabase
@@ -41,8 +43,12 @@ def bench(
     database: str | os.PathLike[str] = "tuning.db",
     rounds: int = 15,
     seed: int = 0,
+    on_request: Sequence[str] = (),
 ) -> BenchResult:
     """Measure the stored best of `workload` and every library that can do it, interleaved.
+
+    `on_request` names libraries of `autotune.libraries.ON_REQUEST` to be rivals too. Caches are
+    as in the default `autotune.timing.default_plan`: flushed on a GPU.
 
     Raises `NotTunedError` where nothing is stored, `DeviceError` where the stored best fails.
     """
@@ -52,9 +58,16 @@ def bench(
     assert info.target is not None, "resolve gives usable devices"
     with TuningDatabase(Path(database), read_only=True) as store:
         won = winner(store, workload, info.target)
-    names = tuple(library.name for library in libraries(workload, info.target))
+    candidates = [*LIBRARIES, *map(library, on_request)]
+    reasons = {
+        each.name: each.rejects(workload, info.target)
+        for each in candidates
+        if each.op == workload.op
+    }
+    names = tuple(name for name, reason in reasons.items() if not reason)
     job = Job(workload, won.record.schedule, won.source, seed)
-    contest = Contest(workload, ((OURS, job),), names, rounds, seed)
+    flush_bytes = default_plan(info.target).flush_bytes
+    contest = Contest(workload, ((OURS, job),), names, rounds, seed, flush_bytes)
     ours, *others = hold(info.name, contest)
     if ours.error:
         raise DeviceError(f"the stored best no longer works: {ours.error}")
@@ -65,9 +78,5 @@ def bench(
         ours,
         tuple((other, ratio(ours, other)) for other in others if not other.error),
         tuple((other.name, other.error) for other in others if other.error)
-        + tuple(
-            (library.name, library.rejects(workload, info.target))
-            for library in LIBRARIES
-            if library.op == workload.op and library.name not in names
-        ),
+        + tuple((name, reason) for name, reason in reasons.items() if reason),
     )

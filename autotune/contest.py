@@ -1,4 +1,7 @@
-"""Kernels against libraries, interleaved in one run of one process with a clean environment."""
+"""Kernels against libraries, interleaved in one run of one process with a clean environment.
+
+On a GPU both sides are timed by its own clock, between events around the work.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
-from autotune.backends.base import Backend
+from autotune.backends.base import Backend, Execution
 from autotune.confidence import relative_interval
-from autotune.disturbance import calm
+from autotune.disturbance import calm, on_this_host
 from autotune.libraries import clean_environment, library
 from autotune.measure import Announce, Phase
 from autotune.messages import Task
@@ -67,27 +71,33 @@ def ratio(ours: Standing, theirs: Standing) -> Ratio:
 
 @dataclass(frozen=True)
 class Contest:
-    """What is to be raced: compiled schedules by name, and libraries by name. Picklable."""
+    """What is to be raced: compiled schedules by name, and libraries by name. Picklable.
+
+    Caches are flushed by `flush_bytes` before each run; 0: they are warm.
+    """
 
     workload: Workload
     kernels: tuple[tuple[str, Job], ...]
     libraries: tuple[str, ...]
     rounds: int = 15
     seed: int = 0
+    flush_bytes: int = 0
 
 
 def hold(device: str, contest: Contest) -> list[Standing]:
     """Run a contest in a child process and return the standings, kernels first.
 
     Every contender is checked against the reference first. Then, each round, in rotating order:
-    a pause (threads of a library spin after a call), untimed runs for a warm-up, and a sample, the
-    median of a burst of runs; runs that other processes disturb are made again. Times are of the
-    wall clock around a call that waits for its result, the same for all. A contender that fails
-    has an error; the others go on. Raises `DeviceError` where the child is lost.
+    untimed runs for a warm-up, and a sample, the median of a burst of runs. A contender that
+    fails has an error; the others go on. Raises `DeviceError` where the child is lost.
+
+    On the host's own cores a pause comes before each turn (threads of a library spin after a
+    call), runs that other processes disturb are made again, and times are of the wall clock around
+    a call that waits for its result. Elsewhere they are what each launch says the device took.
     """
     from autotune.device_names import open_backend
 
-    task = _ContestTask(registry.op(contest.workload.op), contest)
+    task = _ContestTask(registry.op(contest.workload.op), device, contest)
     worker = Worker(partial(open_backend, device))
     with clean_environment():  # for the child that starts in here
         try:
@@ -109,76 +119,120 @@ def _limit_s(contest: Contest) -> float:
 @dataclass(frozen=True)
 class _ContestTask(Task):
     op: Op
+    device: str
     contest: Contest
 
     def __call__(self, backend: Backend, announce: Announce) -> list[Standing]:
         registry.OPS.setdefault(self.op.name, self.op)
         announce(Phase.PREPARING)
-        facts = problem(self.contest.workload, self.contest.seed)
-        contenders = [
-            *(_kernel(name, job, backend, facts) for name, job in self.contest.kernels),
-            *(_library(name, self.contest.workload, facts) for name in self.contest.libraries),
+        contest = self.contest
+        facts = problem(contest.workload, contest.seed)
+        sampler: _Sampler = _OnHost(contest) if on_this_host(backend.target) else _OnDevice(contest)
+        # Libraries first: PyTorch must make a CUDA device's primary context before we retain it.
+        theirs = [self._library(name, facts) for name in contest.libraries]
+        ours = [
+            _entered(name, partial(_kernel, job, backend, facts), facts)
+            for name, job in contest.kernels
         ]
         announce(Phase.LAUNCHING)
-        _race([contender for contender in contenders if not contender.error], self.contest.rounds)
-        return [contender.standing() for contender in contenders]
+        _race([each for each in (*ours, *theirs) if not each.error], contest.rounds, sampler)
+        return [each.standing() for each in (*ours, *theirs)]
+
+    def _library(self, name: str, facts: Problem) -> _Contender:
+        workload, device = self.contest.workload, self.device
+        return _entered(name, lambda: library(name).prepare(workload, facts.inputs, device), facts)
 
 
 @dataclass
 class _Contender:
+    """An error says why there is no execution that can be timed."""
+
     name: str
-    run: Callable[[], object]
-    details: Callable[[], Mapping[str, Value]] = dict
+    execution: Execution | None = None
     error: str = ""
     times_s: list[float] = field(default_factory=list)
 
     def standing(self) -> Standing:
-        details = {} if self.error else self.details()
+        details = {} if self.execution is None else self.execution.details
         return Standing(self.name, tuple(self.times_s), self.error, details)
 
 
-def _kernel(name: str, job: Job, backend: Backend, facts: Problem) -> _Contender:
+def _kernel(job: Job, backend: Backend, facts: Problem) -> Execution:
+    return backend.prepare(job.source, backend.compile(job.source), facts.inputs)
+
+
+def _entered(name: str, prepare: Callable[[], Execution], facts: Problem) -> _Contender:
+    """A contender that computes the right thing, or the reason why not."""
     try:
-        execution = backend.prepare(job.source, backend.compile(job.source), facts.inputs)
+        execution = prepare()
         execution.poison()
         execution.launch()
         error = execution.damage() or check(facts, execution.outputs()).error
     except DeviceError as refusal:
-        return _Contender(name, _nothing, error=str(refusal))
-    return _Contender(name, execution.launch, lambda: execution.details, error)
-
-
-def _library(name: str, workload: Workload, facts: Problem) -> _Contender:
-    rival = library(name)
-    try:
-        run = rival.prepare(workload, facts.inputs)
-        error = check(facts, {"c": run()}).error
+        return _Contender(name, error=str(refusal))
     except Exception as failure:  # whatever a foreign library raises
-        return _Contender(name, _nothing, error=f"{type(failure).__name__}: {failure}")
-    return _Contender(name, run, rival.details, error)
+        return _Contender(name, error=f"{type(failure).__name__}: {failure}")
+    return _Contender(name, None, error) if error else _Contender(name, execution)
 
 
-def _nothing() -> None:
-    return None
+class _Sampler(Protocol):
+    """How a contender's turn is timed, by where it runs."""
+
+    pause_s: float
+
+    def run_s(self, execution: Execution) -> float:
+        """Seconds of one run, under the contest's caches."""
+
+    def counted_s(self, execution: Execution) -> float:
+        """The same, of a run that counts."""
 
 
-def _race(contenders: Sequence[_Contender], rounds: int) -> None:
+class _OnHost:
+    """The wall clock around a call that waits for its result, the same for all; calm runs."""
+
+    pause_s = PAUSE_S
+
+    def __init__(self, contest: Contest) -> None:
+        self._flush_bytes = contest.flush_bytes
+
+    def run_s(self, execution: Execution) -> float:
+        execution.flush(self._flush_bytes)
+        started_s = time.perf_counter()
+        execution.launch()
+        return time.perf_counter() - started_s
+
+    def counted_s(self, execution: Execution) -> float:
+        return calm(lambda: self.run_s(execution)).time_s
+
+
+class _OnDevice:
+    """What the launch says that the device took: events around it, on both sides."""
+
+    pause_s = 0.0
+
+    def __init__(self, contest: Contest) -> None:
+        self._flush_bytes = contest.flush_bytes
+
+    def run_s(self, execution: Execution) -> float:
+        execution.flush(self._flush_bytes)
+        return execution.launch()
+
+    def counted_s(self, execution: Execution) -> float:
+        return self.run_s(execution)
+
+
+def _race(contenders: Sequence[_Contender], rounds: int, sampler: _Sampler) -> None:
     for turn in range(rounds):
         start = turn % max(1, len(contenders))
         for contender in (*contenders[start:], *contenders[:start]):
-            time.sleep(PAUSE_S)
-            contender.times_s.append(_sample_s(contender.run))
+            assert contender.execution is not None, "those without are not in the race"
+            time.sleep(sampler.pause_s)
+            contender.times_s.append(_sample_s(contender.execution, sampler))
 
 
-def _sample_s(run: Callable[[], object]) -> float:
-    started_s, run_s = time.perf_counter(), _timed_s(run)
+def _sample_s(execution: Execution, sampler: _Sampler) -> float:
+    started_s, run_s = time.perf_counter(), sampler.run_s(execution)
     while time.perf_counter() - started_s < WARMUP_S:
-        run_s = _timed_s(run)
+        run_s = sampler.run_s(execution)
     burst = max(1, min(MAX_BURST, math.ceil(BURST_S / max(run_s, 1e-6))))
-    return statistics.median(calm(lambda: _timed_s(run)).time_s for _ in range(burst))
-
-
-def _timed_s(run: Callable[[], object]) -> float:
-    started_s = time.perf_counter()
-    run()
-    return time.perf_counter() - started_s
+    return statistics.median(sampler.counted_s(execution) for _ in range(burst))

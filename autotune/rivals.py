@@ -11,6 +11,7 @@ from autotune.libraries import libraries
 from autotune.rendering import rendered
 from autotune.runners import Job
 from autotune.session import Clock, Observer
+from records.canonical import Value
 from records.errors import DeviceError
 from records.measurement import Measurement, Status
 from records.record import Kind, TuningRecord, utc_now
@@ -41,6 +42,7 @@ class Rivals:
         observer: Observer,
         *,
         seed: int = 0,
+        flush_bytes: int = 0,
         enabled: bool = True,
     ) -> None:
         assert info.target is not None, "only usable devices are tuned for"
@@ -50,6 +52,7 @@ class Rivals:
         self._store = store
         self._observer = observer
         self._seed = seed
+        self._flush_bytes = flush_bytes
         rivals = libraries(workload, info.target) if enabled else []
         self._names = tuple(library.name for library in rivals)
 
@@ -58,12 +61,12 @@ class Rivals:
         known = {
             record.schedule.template: record.measurement.time_s
             for record in self._store.library(self._workload, self._target)
-            if record.measurement.time_s is not None
+            if record.measurement.time_s is not None and self._is_comparable(record)
         }
         missing = tuple(name for name in self._names if name not in known)
         if missing:
             self._observer.notice(f"timing the libraries first: {', '.join(missing)}")
-            contest = Contest(self._workload, (), missing, LIBRARY_ROUNDS, self._seed)
+            contest = self._contest((), missing, LIBRARY_ROUNDS)
             for standing in self._held(contest):
                 if standing.time_s is not None:
                     known[standing.name] = standing.time_s
@@ -91,7 +94,7 @@ class Rivals:
             self._observer.notice(f"the best cannot be rendered any more: {error}")
             return {}
         job = Job(self._workload, best.schedule, source, self._seed)
-        contest = Contest(self._workload, ((OURS, job),), self._names, COMPARE_ROUNDS, self._seed)
+        contest = self._contest(((OURS, job),), self._names, COMPARE_ROUNDS)
         standings = self._held(contest)
         ours = next((each for each in standings if each.name == OURS and not each.error), None)
         if ours is None:
@@ -101,6 +104,16 @@ class Rivals:
             for standing in standings
             if standing is not ours and not standing.error
         }
+
+    def _contest(
+        self, kernels: tuple[tuple[str, Job], ...], names: tuple[str, ...], rounds: int
+    ) -> Contest:
+        return Contest(self._workload, kernels, names, rounds, self._seed, self._flush_bytes)
+
+    def _is_comparable(self, record: TuningRecord) -> bool:
+        """Whether it found the caches as our kernels find them."""
+        environment = dict(record.measurement.environment)
+        return environment.get("flush_bytes", 0) == self._flush_bytes
 
     def _held(self, contest: Contest) -> list[Standing]:
         """The standings, those of libraries stored; none where the contest fails."""
@@ -117,11 +130,16 @@ class Rivals:
                 self._store.add(self._record(standing))
         return standings
 
+    def _environment(self, standing: Standing) -> dict[str, Value]:
+        """Records without `flush_bytes` are of warm caches, as on a CPU."""
+        flushed: dict[str, Value] = {"flush_bytes": self._flush_bytes} if self._flush_bytes else {}
+        return {**standing.details, **flushed}
+
     def _record(self, standing: Standing) -> TuningRecord:
         measurement = (
             Measurement.failed(Status.WRONG_RESULT, standing.error)
             if standing.error
-            else Measurement.ok(standing.times_s, environment=standing.details)
+            else Measurement.ok(standing.times_s, environment=self._environment(standing))
         )
         schedule = Schedule.of(standing.name, LIBRARY_VERSION, {})
         return TuningRecord(

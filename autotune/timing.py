@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from records.canonical import Value
+from records.target import Target
+
+FLUSHED_CACHES = 2  # times the last-level cache: what was in it is then gone, whatever it keeps
 
 
 @dataclass(frozen=True)
@@ -46,3 +49,14 @@ class TimingPlan:
             "warmup_runs": self.warmup_runs,
             "warmup_s": self.warmup_s,
         }
+
+
+def default_plan(target: Target) -> TimingPlan:
+    """Warm caches on a CPU; on a GPU the last-level cache is flushed before each run.
+
+    A GPU's kernels mostly find their operands in memory, and rates of a warm cache would beat
+    the memory's. Simulated devices have no caches.
+    """
+    if target.limit("kind", "") != "gpu" or target.backend == "sim":
+        return TimingPlan()
+    return TimingPlan(flush_bytes=FLUSHED_CACHES * target.limit("cache_bytes", 0))

@@ -151,6 +151,8 @@ class TuningDatabase:
     ) -> Match:
         """The fastest usable schedule, by the rule in `records.queries`.
 
+        With `include_libraries` it may be a library: a record of kind `LIBRARY`, whose schedule
+        names it in place of a template.
         `environment`: the circumstances now; a schedule's measurement under them counts before
         its others. `accept` may refuse schedules, such as those of an outdated template.
         Raises `NotTunedError`, with the command that tunes, when nothing is usable.
@@ -168,10 +170,11 @@ class TuningDatabase:
         target: Target,
         limit: int,
         *,
+        include_libraries: bool = False,
         accept: Callable[[Schedule], bool] | None = None,
     ) -> list[Match]:
-        """The `limit` fastest usable schedules, fastest first; `accept` as for `best`."""
-        matches = self._matches(workload, target, None, False)
+        """The `limit` fastest usable schedules, fastest first; the rest as for `best`."""
+        matches = self._matches(workload, target, None, include_libraries)
         accepted = (match for match in matches if accept is None or accept(match.schedule))
         return list(islice(accepted, limit))
 

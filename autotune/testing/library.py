@@ -9,6 +9,9 @@ class TestMyLibrary(LibraryConformance):
 
     @pytest.fixture
     def target(self): ...
+
+    @pytest.fixture
+    def device(self): return "cuda:0"  # by default the host
 """
 
 from __future__ import annotations
@@ -38,6 +41,10 @@ class LibraryConformance:
     def target(self) -> Target:
         raise NotImplementedError("a fixture that gives a target")
 
+    @pytest.fixture
+    def device(self) -> str:
+        return "opencl:cpu"
+
     def test_its_workloads_are_of_its_op_and_done(
         self, library: Library, workloads: Sequence[Workload], target: Target
     ) -> None:
@@ -47,30 +54,32 @@ class LibraryConformance:
             workloads
         )
 
-    def test_every_call_computes_the_whole_thing_anew(
-        self, library: Library, workloads: Sequence[Workload]
+    def test_every_launch_computes_the_whole_thing_anew(
+        self, library: Library, workloads: Sequence[Workload], device: str
     ) -> None:
         for workload in workloads:
             facts = problem(workload, seed=0)
-            run = library.prepare(workload, facts.inputs)
-            [name] = facts.reference
+            execution = library.prepare(workload, facts.inputs, device)
             for _ in range(3):
-                output = run()
-                assert check(facts, {name: output}).error == ""
-                output[...] = np.nan
+                execution.poison()
+                execution.flush(1 << 12)
+                assert execution.launch() > 0.0
+                assert check(facts, execution.outputs()).error == ""
+                assert execution.damage() == ""
+            execution.close()
 
     def test_the_inputs_are_left_alone(
-        self, library: Library, workloads: Sequence[Workload]
+        self, library: Library, workloads: Sequence[Workload], device: str
     ) -> None:
         for workload in workloads:
             inputs = problem(workload, seed=0).inputs
             before = {name: array.copy() for name, array in inputs.items()}
-            library.prepare(workload, inputs)()
+            library.prepare(workload, inputs, device).launch()
             assert all(np.array_equal(inputs[name], before[name]) for name in before)
 
     def test_what_ran_is_told_in_values_that_records_can_hold(
-        self, library: Library, workloads: Sequence[Workload]
+        self, library: Library, workloads: Sequence[Workload], device: str
     ) -> None:
-        run = library.prepare(workloads[0], problem(workloads[0], seed=0).inputs)
-        run()
-        assert canonical_json(library.details()) != "{}"
+        execution = library.prepare(workloads[0], problem(workloads[0], seed=0).inputs, device)
+        execution.launch()
+        assert canonical_json(execution.details) != "{}"

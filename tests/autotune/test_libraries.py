@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Sequence
 
 import pytest
 
-from autotune.libraries import NumpyMatmul, clean_environment, libraries
+from autotune.libraries import clean_environment, libraries, library
+from autotune.libraries.host import NumpyMatmul
 from autotune.testing.library import LibraryConformance
 from records import Target, Workload
 from search_spaces.matmul import matmul
@@ -42,6 +44,60 @@ def test_numpy_is_a_rival_on_the_host_only() -> None:
     assert "numpy" in [library.name for library in libraries(plain, CPU)]
     assert libraries(plain, GPU) == []
     assert "float16" in NumpyMatmul().rejects(matmul(m=8, n=8, k=8, dtype="float16"), CPU)
+
+
+def of_cuda(**limits: object) -> Target:
+    return Target.of("cuda", "an NVIDIA GPU", "sm_90a", {"kind": "gpu", **limits})
+
+
+@pytest.fixture
+def with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch and Triton count as installed."""
+    found = importlib.util.find_spec
+    named = ("torch", "triton")
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *more: object() if name in named else found(name, *more),
+    )
+
+
+@pytest.mark.parametrize(
+    ("workload", "rivals"),
+    [
+        (matmul(m=8, n=8, k=8, dtype="bfloat16", layout="nt"), ["cublas", "cublaslt"]),
+        (matmul(m=8, n=8, k=8, dtype="tf32", epilogue="bias,gelu"), ["cublas", "cublaslt"]),
+        (matmul(m=8, n=16, k=32, dtype="float8_e4m3", layout="nt"), ["cublaslt"]),
+        (matmul(m=8, n=16, k=32, dtype="float8_e4m3", layout="nn"), []),
+        (matmul(m=8, n=16, k=24, dtype="float8_e4m3", layout="nt"), []),
+        (matmul(m=8, n=16, k=32, dtype="float8_e5m2", layout="nt"), []),
+        (matmul(m=32, n=16, k=32, dtype="int8"), ["cublaslt"]),
+        (matmul(m=16, n=16, k=32, dtype="int8"), []),
+        (matmul(m=8, n=16, k=32, dtype="float16", b_dtype="int4", layout="nt"), []),
+        (matmul(n=16, k=32, dtype="float16", groups=(3, 5)), []),
+    ],
+    ids=str,
+)
+def test_cublas_is_a_rival_on_nvidia_gpus(
+    with_torch: None, workload: Workload, rivals: list[str]
+) -> None:
+    assert [library.name for library in libraries(workload, of_cuda())] == rivals
+    assert libraries(workload, GPU) == []
+
+
+def test_what_is_not_installed_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None)
+    reason = library("cublas").rejects(matmul(m=8, n=8, k=8), of_cuda())
+    assert "pip install torch" in reason
+
+
+def test_triton_is_a_rival_only_where_it_is_named(with_torch: None) -> None:
+    plain = matmul(m=8, n=8, k=8, dtype="bfloat16")
+    assert library("triton").rejects(plain, of_cuda()) == ""
+    assert "triton" not in [library.name for library in libraries(plain, of_cuda())]
+    assert "plain" in library("triton").rejects(
+        matmul(m=8, n=8, k=8, dtype="bfloat16", epilogue="relu"), of_cuda()
+    )
 
 
 def test_settings_that_slow_a_blas_down_are_put_aside_and_come_back(

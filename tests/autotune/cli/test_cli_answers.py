@@ -16,7 +16,7 @@ from autotune.backends.base import DeviceInfo
 from autotune.benchmark import BenchResult
 from autotune.contest import Ratio, Standing
 from autotune.peaks import Peaks
-from records import Measurement, Schedule, Status, Target, TuningRecord, Workload
+from records import Kind, Measurement, Schedule, Status, Target, TuningRecord, Workload
 from records.errors import DeviceError
 from records.store import TuningDatabase
 
@@ -37,6 +37,26 @@ def test_best_for_programs(run: Run, tuned: Path) -> None:
     assert [each["time_s"] for each in ranked] == sorted(each["time_s"] for each in ranked)
     assert len(run("best", *STEADY, "--top", "3").out.splitlines()) == 5
     assert first["schedule"]["knobs"]["block_m"] == 16
+
+
+@pytest.mark.parametrize(("time_s", "wins"), [(1e-9, True), (1.0, False)])
+def test_best_says_where_the_library_wins(run: Run, tuned: Path, time_s: float, wins: bool) -> None:
+    with TuningDatabase(tuned) as store:
+        known = next(store.records())
+        library = replace(
+            known,
+            schedule=Schedule.of("cublaslt", 1, {}),
+            measurement=Measurement.ok((time_s,)),
+            kind=Kind.LIBRARY,
+        )
+        store.add(library)
+    plain, either = run("best", *STEADY).out, run("best", *STEADY, "--libraries").out
+    assert "block_m=16" in plain and "cublaslt" in plain
+    assert ("the library wins here" in plain) == wins
+    assert ("block_m=16" in either) == (not wins)
+    found = run("best", *STEADY, "--libraries", "--json").json
+    assert (found["kind"] == "library") == wins
+    assert (found["schedule"]["template"] == "cublaslt") == wins
 
 
 def test_bench_without_rivals_says_why(run: Run, tuned: Path) -> None:

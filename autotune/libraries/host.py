@@ -1,62 +1,61 @@
-"""The vendors' libraries as rivals: what a user would call if there were no tuned kernel.
-
-A library is timed in a child process whose environment is clean (`clean_environment`): settings
-such as `OPENBLAS_CORETYPE` would make the rival slower than it is, and the comparison a lie.
-"""
+"""Libraries on the host's CPU."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from autotune.disturbance import on_this_host
+from autotune.libraries.base import Inputs, operands
 from records.canonical import Value
 from records.target import Target
 from records.workload import Workload
 from search_spaces.matmul.plain import plain_reason
-
-Inputs = Mapping[str, npt.NDArray[Any]]
-
-_THREAD_SETTINGS = ("OPENBLAS_", "GOTO_", "MKL_", "OMP_", "KMP_", "BLIS_", "NVPL_")
+from search_spaces.op import Arrays
 
 
-@contextlib.contextmanager
-def clean_environment() -> Iterator[None]:
-    """Without the variables that slow a BLAS down; child processes started inside inherit that."""
-    saved = {
-        name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_THREAD_SETTINGS)
-    }
-    try:
-        yield
-    finally:
-        os.environ.update(saved)
+class HostExecution:
+    """`autotune.backends.base.Execution` of a function that writes `output`, host memory."""
 
-
-class Library(Protocol):
-    """One library routine for one op.
-
-    `rejects` is `""` or why the library cannot do this workload on this target (not installed,
-    no such type). `prepare` returns a function that does the whole computation once, into memory
-    allocated beforehand, and returns the output; only its calls are timed. `details` says what
-    ran: version, threads, kernel architecture; ask after the first call.
-    """
+    def __init__(
+        self,
+        run: Callable[[], object],
+        output: npt.NDArray[Any],
+        details: Callable[[], Mapping[str, Value]],
+    ) -> None:
+        self._run = run
+        self._output = output
+        self._details = details
 
     @property
-    def name(self) -> str: ...
+    def details(self) -> Mapping[str, Value]:
+        return self._details()
 
-    @property
-    def op(self) -> str: ...
+    def poison(self) -> None:
+        self._output.fill(np.nan)
 
-    def rejects(self, workload: Workload, target: Target) -> str: ...
+    def launch(self) -> float:
+        started_s = time.perf_counter()
+        self._run()
+        return time.perf_counter() - started_s
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], npt.NDArray[Any]]: ...
+    def flush(self, flush_bytes: int) -> None:
+        if flush_bytes > 0:
+            np.empty(flush_bytes, np.uint8).fill(1)
 
-    def details(self) -> dict[str, Value]: ...
+    def outputs(self) -> Arrays:
+        return {"c": self._output.copy()}
+
+    def damage(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        pass
 
 
 class NumpyMatmul:
@@ -66,7 +65,7 @@ class NumpyMatmul:
     op = "matmul"
 
     def rejects(self, workload: Workload, target: Target) -> str:
-        if not _is_host(target):
+        if not on_this_host(target):
             return "numpy computes on the host's CPU only"
         if reason := plain_reason(workload):
             return f"numpy: {reason}"
@@ -74,21 +73,20 @@ class NumpyMatmul:
             return f"numpy has no BLAS for {workload['dtype']}"
         return ""
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], npt.NDArray[Any]]:
-        a, b = _operands(workload, inputs)
+    def prepare(self, workload: Workload, inputs: Inputs, device: str) -> HostExecution:
+        a, b = operands(workload, inputs)
         output = np.empty((*a.shape[:-1], b.shape[-1]), a.dtype)
         spare = np.empty_like(output)
         steps = [_numpy_step(name, inputs, spare) for name in workload["epilogue"]]
 
-        def run() -> npt.NDArray[Any]:
+        def run() -> None:
             np.matmul(a, b, out=output)
             for step in steps:
                 step(output)
-            return output
 
-        return run
+        return HostExecution(run, output, self._details)
 
-    def details(self) -> dict[str, Value]:
+    def _details(self) -> dict[str, Value]:
         details: dict[str, Value] = {"numpy": np.__version__}
         if importlib.util.find_spec("threadpoolctl") is None:
             return details
@@ -109,7 +107,7 @@ class TorchMatmul:
     op = "matmul"
 
     def rejects(self, workload: Workload, target: Target) -> str:
-        if not _is_host(target):
+        if not on_this_host(target):
             return "timed on the host's CPU only"
         if importlib.util.find_spec("torch") is None:
             return "PyTorch is not installed: pip install torch"
@@ -117,54 +115,17 @@ class TorchMatmul:
             return "only plain products are compared with PyTorch"
         return ""
 
-    def prepare(self, workload: Workload, inputs: Inputs) -> Callable[[], npt.NDArray[Any]]:
+    def prepare(self, workload: Workload, inputs: Inputs, device: str) -> HostExecution:
         import torch
 
-        a, b = (torch.from_numpy(operand) for operand in _operands(workload, inputs))
+        a, b = (torch.from_numpy(operand) for operand in operands(workload, inputs))
         output = torch.empty((*a.shape[:-1], b.shape[-1]), dtype=a.dtype)
 
-        def run() -> npt.NDArray[Any]:
-            torch.matmul(a, b, out=output)
-            result: npt.NDArray[Any] = output.numpy()
-            return result
-
-        return run
-
-    def details(self) -> dict[str, Value]:
-        import torch
-
-        return {"torch": str(torch.__version__), "threads": int(torch.get_num_threads())}
-
-
-LIBRARIES: tuple[Library, ...] = (
-    NumpyMatmul(),
-    TorchMatmul(),
-)
-
-
-def libraries(workload: Workload, target: Target) -> list[Library]:
-    """The libraries that can do a workload on a target."""
-    return [
-        library
-        for library in LIBRARIES
-        if library.op == workload.op and not library.rejects(workload, target)
-    ]
-
-
-def library(name: str) -> Library:
-    return next(library for library in LIBRARIES if library.name == name)
-
-
-def _is_host(target: Target) -> bool:
-    return target.backend == "opencl" and target.is_cpu
-
-
-def _operands(workload: Workload, inputs: Inputs) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """A as (…, m, k) and B as (…, k, n): transposed layouts as views, as BLAS takes them."""
-    return (
-        inputs["a"].swapaxes(-1, -2) if workload["layout"][0] == "t" else inputs["a"],
-        inputs["b"].swapaxes(-1, -2) if workload["layout"][1] == "t" else inputs["b"],
-    )
+        facts: dict[str, Value] = {
+            "torch": str(torch.__version__),
+            "threads": int(torch.get_num_threads()),
+        }
+        return HostExecution(lambda: torch.matmul(a, b, out=output), output.numpy(), lambda: facts)
 
 
 def _numpy_step(
