@@ -127,21 +127,24 @@ class Rivals:
                 if standing.error:
                     self._observer.notice(f"the best failed in the contest: {standing.error}")
             else:
-                self._store.add(self._record(standing))
+                self._store.add(
+                    library_record(self._workload, self._target, standing, self._flush_bytes)
+                )
         return standings
 
-    def _environment(self, standing: Standing) -> dict[str, Value]:
-        """Records without `flush_bytes` are of warm caches, as on a CPU."""
-        flushed: dict[str, Value] = {"flush_bytes": self._flush_bytes} if self._flush_bytes else {}
-        return {**standing.details, **flushed}
 
-    def _record(self, standing: Standing) -> TuningRecord:
-        measurement = (
-            Measurement.failed(Status.WRONG_RESULT, standing.error)
-            if standing.error
-            else Measurement.ok(standing.times_s, environment=self._environment(standing))
-        )
-        schedule = Schedule.of(standing.name, LIBRARY_VERSION, {})
-        return TuningRecord(
-            self._workload, self._target, schedule, measurement, utc_now(), Kind.LIBRARY
-        )
+def library_record(
+    workload: Workload, target: Target, standing: Standing, flush_bytes: int
+) -> TuningRecord:
+    """What a library did in a contest, to be stored and asked for.
+
+    Records without `flush_bytes` are of warm caches, as on a CPU.
+    """
+    flushed: dict[str, Value] = {"flush_bytes": flush_bytes} if flush_bytes else {}
+    measurement = (
+        Measurement.failed(Status.WRONG_RESULT, standing.error)
+        if standing.error
+        else Measurement.ok(standing.times_s, environment={**standing.details, **flushed})
+    )
+    schedule = Schedule.of(standing.name, LIBRARY_VERSION, {})
+    return TuningRecord(workload, target, schedule, measurement, utc_now(), Kind.LIBRARY)

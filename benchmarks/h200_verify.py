@@ -21,6 +21,7 @@ _CHECKS = (
     f"{_TESTS / 'test_cuda_conformance.py'}::TestReal",
     str(_TESTS / "test_cuda_silicon.py"),
     str(_TESTS / "test_cuda_compiler.py"),
+    str(_ROOT / "tests" / "autotune" / "test_cublas.py"),
 )
 
 
