@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import matmul_table as table
 
@@ -71,7 +72,7 @@ class Case:
         return 2.0 if self.workload["m"] * self.workload["n"] > LARGE_ELEMENTS else 1.0
 
 
-def _case(kind: str, m: int, n: int, k: int, **more: object) -> Case:
+def _case(kind: str, m: int, n: int, k: int, **more: Any) -> Case:
     return Case(f"{kind}/{m}x{n}x{k}", autotune.matmul(m=m, n=n, k=k, layout="nt", **more))
 
 
@@ -88,18 +89,20 @@ CASES: tuple[Case, ...] = (
 )
 
 
-def main() -> None:
+def main() -> int:
+    """Exit status 1 where nothing could be measured."""
     options = _parser().parse_args()
     chosen = [case for case in CASES if _is_chosen(case, options.shapes)]
     if options.export:
-        export(chosen, options.db, options.export)
-        return
+        return int(not export(chosen, options.db, options.export))
     device_peaks = None if options.tune_only else _peaks(options.device)
     rows: list[Row] = []
     absent: list[str] = []
+    tuned = 0
     for case in chosen:
         try:
             trials, tuning_s = table.tune(case.workload, options, weight=case.weight, compare=False)
+            tuned += trials > 0
             if options.tune_only:
                 print(f"{case.name}: {trials} trials, {tuning_s:.0f} s", flush=True)
                 continue
@@ -108,14 +111,19 @@ def main() -> None:
         except AutotuneError as error:  # no template, nothing stored, a lost contest
             absent.append(f"- {case.name}: not measured: {error}")
             print(absent[-1], flush=True)
-    if not options.tune_only and rows:
+    if rows:
         lines = list(page(rows, absent))
         print("\n".join(["", *lines]))
         table.write(options.write, "Matmul on an NVIDIA GPU", lines)
+    return int(not (tuned if options.tune_only else rows))
 
 
-def export(cases: Sequence[Case], database: Path, directory: Path) -> None:
-    """Every record of each case in a file of its own: `bfloat16-512x512x512.jsonl.gz`."""
+def export(cases: Sequence[Case], database: Path, directory: Path) -> int:
+    """Every record of each case in a file of its own, such as `bfloat16-512x512x512.jsonl.gz`.
+
+    Returns how many files.
+    """
+    files = 0
     directory.mkdir(parents=True, exist_ok=True)
     with TuningDatabase(database, read_only=True) as store:
         for case in cases:
@@ -124,7 +132,9 @@ def export(cases: Sequence[Case], database: Path, directory: Path) -> None:
                 continue
             path = directory / f"{case.name.replace('/', '-')}.jsonl.gz"
             count = store.export(path, case.workload)
+            files += 1
             print(f"{case.name}: {count} records, {path}", flush=True)
+    return files
 
 
 def _raced(case: Case, options: argparse.Namespace) -> BenchResult:
@@ -288,4 +298,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -53,7 +53,11 @@ fi
 tune_s=${TUNE_S:-16}
 correct_s=${CORRECT_S:-170}
 database=$work/cuda_matmul.db
-export PYTHONUNBUFFERED=1 PYTHONPATH=$work/site:$PWD${PYTHONPATH:+:$PYTHONPATH}
+case $work in
+    /*) site=$work/site ;;
+    *) site=$PWD/$work/site ;;
+esac
+export PYTHONUNBUFFERED=1 PYTHONPATH=$site:$PWD${PYTHONPATH:+:$PYTHONPATH}
 
 # run LIMIT_S COMMAND...: with a limit, or only shown.
 run() {

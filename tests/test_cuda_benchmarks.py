@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -56,30 +57,35 @@ def correctness() -> ModuleType:
 
 
 @pytest.fixture
-def run(table: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+def run(table: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     """The command, in an empty directory."""
 
-    def command(*words: str) -> None:
+    def command(*words: str) -> int:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["cuda_matmul.py", "--device", "sim:steady", *words])
-        table.main()
+        return int(table.main())
 
     return command
 
 
 def test_a_shape_is_tuned_raced_written_and_exported(
-    run: Callable[..., None], tmp_path: Path
+    run: Callable[..., int], tmp_path: Path
 ) -> None:
     shape = ("--shapes", "float16/512*,int8/*", "--trials", "2")
-    run(*shape, "--tune-only")
-    run(*shape, "--bench-only", "--rounds", "2", "--write", "page.md")
-    run(*shape, "--export", "data")
+    assert run(*shape, "--tune-only") == 0
+    assert run(*shape, "--bench-only", "--rounds", "2", "--write", "page.md") == 0
+    assert run(*shape, "--export", "data") == 0
     page = (tmp_path / "page.md").read_text()
     assert "| float16/512x512x512 | stored |" in page
     assert "Falls short:\n- int8/4096x4096x4096: not measured: " in page
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["float16-512x512x512.jsonl.gz"]
     with TuningDatabase(tmp_path / "other.db") as store:
         assert store.import_(tmp_path / "data" / "float16-512x512x512.jsonl.gz").added >= 2
+
+
+def test_where_nothing_can_be_measured_it_fails(run: Callable[..., int]) -> None:
+    assert run("--shapes", "int8/*", "--tune-only") == 1
+    assert run("--shapes", "int8/*", "--bench-only") == 1
 
 
 def test_every_case_of_plain_products_has_a_template(table: ModuleType) -> None:
@@ -199,6 +205,25 @@ def test_what_is_no_step_is_refused_with_the_usage(words: tuple[str, ...]) -> No
     done = shell(*words)
     assert done.returncode == 2
     assert "--dry-run" in done.stderr
+
+
+def test_a_step_that_fails_stops_no_other_and_logs_come_home(tmp_path: Path) -> None:
+    commands, out = tmp_path / "commands", tmp_path / "out"
+    commands.mkdir()
+    out.mkdir()
+    python = commands / "python3"
+    python.write_text('#!/bin/sh\necho "ran $*"\ncase "$*" in *verify*) exit 3 ;; esac\n')
+    python.chmod(0o755)
+    path = f"{commands}{os.pathsep}{os.environ['PATH']}"
+    words = ("--work", str(tmp_path / "work"), "--wheels", str(tmp_path / "none"))
+    done = shell(*words, "verify", "export", PATH=path, OUT=str(out))
+    assert done.returncode == 1
+    assert "no wheels" in done.stderr
+    assert "ran benchmarks/cuda_matmul.py" in done.stdout
+    assert done.stdout.endswith("failed: verify\n")
+    with tarfile.open(out / "logs.tar.gz") as logs:
+        assert {"./verify.log", "./export.log"} <= set(logs.getnames())
+    assert shell(*words, "export", PATH=path, OUT=str(out)).returncode == 0
 
 
 def test_the_tuning_steps_cover_every_case(table: ModuleType) -> None:
