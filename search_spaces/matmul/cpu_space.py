@@ -12,7 +12,8 @@ from functools import cache
 from itertools import product
 
 from records.target import Target
-from search_spaces.matmul.cpu_blocks import Problem, busy_share, ceil_divide
+from search_spaces.matmul.cpu_blocks import Problem, busy_share
+from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.space import Constraint, Knob, boolean, choice
 
 STACK_BYTES = 768 << 10  # of private panels; Intel's runtime gives a work-item 1 MiB at the least

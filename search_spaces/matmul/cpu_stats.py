@@ -7,7 +7,8 @@ import math
 from records.schedule import Schedule
 from records.target import Target
 from search_spaces.kernel import KernelStats
-from search_spaces.matmul.cpu_blocks import Blocks, Problem, busy_share, ceil_divide
+from search_spaces.matmul.cpu_blocks import Blocks, Problem, busy_share
+from search_spaces.matmul.tiling import ceil_divide
 
 LINE_BYTES = 64
 SET_PERIOD_BYTES = 4096  # addresses so far apart share a set of the first-level cache

@@ -13,12 +13,12 @@ from search_spaces.kernel import KernelSource, KernelStats, Launch, Scratch
 from search_spaces.matmul.epilogue import EpilogueCode, epilogue_code, store_code
 from search_spaces.matmul.mma_sync_resources import Problem
 from search_spaces.matmul.mma_sync_space import constraints, knobs
-from search_spaces.matmul.mma_sync_stats import Grid, shared_bytes, statistics, threads
+from search_spaces.matmul.mma_sync_stats import shared_bytes, statistics, threads
 from search_spaces.matmul.op import MATMUL
 from search_spaces.matmul.parameters import Parameters
-from search_spaces.matmul.portable_resources import ceil_divide
 from search_spaces.matmul.portable_space import GROUPS_AXIS
 from search_spaces.matmul.tensor_core_types import rejected_types, type_defines
+from search_spaces.matmul.tiling import Grid, ceil_divide
 from search_spaces.space import SearchSpace
 
 REDUCE_THREADS = 128

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from records.workload import Workload
 from search_spaces import dtypes
 from search_spaces.matmul.parameters import Parameters
-from search_spaces.matmul.portable_resources import ceil_divide
 from search_spaces.matmul.tensor_core_types import DEPTH_BYTES, sum_words
+from search_spaces.matmul.tiling import ceil_divide
 
 WARP = 32
 ROWS, PAIR = 16, 16  # of a fragment of A; columns of the two fragments of B that load together

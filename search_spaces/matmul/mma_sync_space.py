@@ -14,11 +14,11 @@ from search_spaces.matmul.mma_sync_resources import (
 )
 from search_spaces.matmul.portable_resources import (
     STATIC_SHARED_BYTES,
-    ceil_divide,
     next_power_of_two,
     no_empty_part,
 )
 from search_spaces.matmul.tensor_core_types import DEPTH_BYTES
+from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.space import Constraint, Knob, boolean, choice, power_of_two
 
 MAX_GRID = 2**31 - 1  # blocks along the first axis of a grid

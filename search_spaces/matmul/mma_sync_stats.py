@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from records.schedule import Schedule
 from records.target import Target
 from search_spaces.kernel import KernelStats
 from search_spaces.matmul.mma_sync_resources import WARP, Problem, warps
-from search_spaces.matmul.portable_resources import ceil_divide
+from search_spaces.matmul.tiling import Grid, ceil_divide
 
 _MAX_RESIDENT_WARPS = 64  # of a unit, sm_80 and sm_90; 48 of sm_86 and sm_89
 _RESERVED_SHARED_BYTES = 1 << 10  # of each block, by CUDA itself
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How many tiles a schedule cuts a problem into."""
-
-    rows: int  # of tiles of C
-    columns: int
-    steps: int  # tiles along k, all parts together
-    parts: int  # of split-K
-
-    @classmethod
-    def of(cls, problem: Problem, schedule: Schedule) -> Grid:
-        return cls(
-            ceil_divide(problem.m, schedule["block_m"]),
-            ceil_divide(problem.n, schedule["block_n"]),
-            ceil_divide(problem.k, schedule["block_k"]),
-            schedule["split_k"],
-        )
-
-    @property
-    def tiles(self) -> int:
-        return self.rows * self.columns
 
 
 def threads(schedule: Schedule) -> int:

@@ -13,9 +13,10 @@ from search_spaces.kernel import KernelSource, KernelStats, Launch, Scratch
 from search_spaces.matmul.epilogue import EpilogueCode, epilogue_code
 from search_spaces.matmul.op import MATMUL
 from search_spaces.matmul.plain import plain_reason
-from search_spaces.matmul.portable_resources import Problem, ceil_divide, threads
+from search_spaces.matmul.portable_resources import Problem, threads
 from search_spaces.matmul.portable_space import GROUPS_AXIS, constraints, knobs
-from search_spaces.matmul.portable_stats import Grid, statistics
+from search_spaces.matmul.portable_stats import statistics
+from search_spaces.matmul.tiling import Grid, ceil_divide
 from search_spaces.matmul.workload import EPILOGUE_DTYPES
 from search_spaces.space import SearchSpace
 

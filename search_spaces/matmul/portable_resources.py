@@ -12,15 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from records.workload import Workload
+from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.matmul.workload import EPILOGUE_DTYPES
 
 STATIC_SHARED_BYTES = 48 << 10  # CUDA C++ Programming Guide: of arrays declared with a size
 MAX_REGISTERS = 255  # of one work-item; the limit of NVIDIA's and the order of AMD's
 OTHER_REGISTERS = 28  # addresses, counters and sizes; NVRTC 13 for sm_90 uses 24 to 32
-
-
-def ceil_divide(extent: int, size: int) -> int:
-    return -(-extent // size)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from search_spaces.matmul.portable_resources import (
     MAX_REGISTERS,
     STATIC_SHARED_BYTES,
     Problem,
-    ceil_divide,
     next_power_of_two,
     no_empty_part,
     threads,
 )
+from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.space import Constraint, Knob, choice, power_of_two
 
 VECTOR_ACCESS_BYTES = 16  # the widest memory access of one GPU work-item

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from records.schedule import Schedule
 from records.target import Target
 from search_spaces.kernel import KernelStats
 from search_spaces.matmul.portable_resources import (
     Problem,
     bank_conflicts,
-    ceil_divide,
     threads,
 )
-
-
-@dataclass(frozen=True)
-class Grid:
-    """How many tiles a schedule cuts a problem into."""
-
-    rows: int  # of tiles of C
-    columns: int
-    steps: int  # tiles along k, all parts together
-    parts: int  # of split-K
-
-    @classmethod
-    def of(cls, problem: Problem, schedule: Schedule) -> Grid:
-        return cls(
-            ceil_divide(problem.m, schedule["block_m"]),
-            ceil_divide(problem.n, schedule["block_n"]),
-            ceil_divide(problem.k, schedule["block_k"]),
-            schedule["split_k"],
-        )
-
-    @property
-    def tiles(self) -> int:
-        return self.rows * self.columns
+from search_spaces.matmul.tiling import Grid, ceil_divide
 
 
 def statistics(

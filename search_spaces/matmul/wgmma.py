@@ -16,7 +16,7 @@ from search_spaces.kernel import KernelSource, KernelStats, Launch, Scratch
 from search_spaces.matmul.epilogue import EpilogueCode, epilogue_code, store_code
 from search_spaces.matmul.op import MATMUL
 from search_spaces.matmul.parameters import Parameters
-from search_spaces.matmul.portable_resources import ceil_divide
+from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.matmul.wgmma_instruction import INSTRUCTIONS
 from search_spaces.matmul.wgmma_maps import tensor_maps
 from search_spaces.matmul.wgmma_resources import (

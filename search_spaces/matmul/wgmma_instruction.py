@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 SLICE_BYTES = 32  # of k that one instruction multiplies, whatever the dtype
 ROWS = 64  # of the left operand in one instruction
-MAX_COLUMNS = 256
 
 
 @dataclass(frozen=True)

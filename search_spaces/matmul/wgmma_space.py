@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from records.target import Target
-from search_spaces.matmul.portable_resources import ceil_divide, no_empty_part
+from search_spaces.matmul.portable_resources import no_empty_part
+from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.matmul.wgmma_instruction import ROWS
 from search_spaces.matmul.wgmma_resources import (
     BLOCK_SHARED_BYTES,

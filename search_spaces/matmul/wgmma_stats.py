@@ -7,7 +7,7 @@ import math
 from records.schedule import Schedule
 from records.target import Target
 from search_spaces.kernel import KernelStats
-from search_spaces.matmul.portable_resources import ceil_divide
+from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.matmul.wgmma_resources import (
     Grid,
     Problem,
