@@ -1,0 +1,1 @@
+"""Attention: softmax(scale Q Kᵀ + bias) V, its op and its templates."""
