@@ -15,7 +15,7 @@ from typing import Protocol
 from autotune.backends.base import Backend, Execution
 from autotune.confidence import relative_interval
 from autotune.disturbance import Timed, calm, on_this_host
-from autotune.problems import Problem, check, problem
+from autotune.problems import checker
 from autotune.runners import Job
 from autotune.timing import TimingPlan
 from records.canonical import Value
@@ -157,8 +157,9 @@ class _Contestant:
         self._announce(Phase.PREPARING)
         self._plan = plan
         self._environment = circumstances(backend.environment, plan)
-        self._problem: Problem = problem(job.workload, job.seed)
-        self._execution: Execution = backend.prepare(job.source, binary, self._problem.inputs)
+        self._checker = checker(job.workload, job.seed)
+        inputs = self._checker.problem.inputs
+        self._execution: Execution = backend.prepare(job.source, binary, inputs)
         self._on_host = on_this_host(backend.target)
         self._disturbed_runs = 0
         self._max_error_ratio = 0.0
@@ -174,7 +175,7 @@ class _Contestant:
         damage = self._execution.damage()
         if damage:
             return self._wrong(damage)
-        verdict = check(self._problem, self._execution.outputs())
+        verdict = self._checker.check(self._execution.outputs())
         self._max_error_ratio = max(self._max_error_ratio, verdict.max_error_ratio)
         return self._wrong(verdict.error) if verdict.error else None
 

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from records.errors import InvalidInputError
+from search_spaces.threads import in_threads, slices
 
 Stored = npt.NDArray[Any]
 
@@ -159,15 +160,19 @@ def encode(name: str, values: npt.ArrayLike) -> Stored:
         return encoder(known, given)
     flat = np.ascontiguousarray(given).reshape(-1)
     stored = np.empty(flat.size, known.storage)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        for start in range(0, flat.size, _BLOCK_ELEMENTS):
-            block = slice(start, start + _BLOCK_ELEMENTS)
+
+    def convert(block: slice) -> None:
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             stored[block] = encoder(known, flat[block])
+
+    in_threads(convert, slices(flat.size, _BLOCK_ELEMENTS))
     return stored.reshape(given.shape)
 
 
 def _decode_bfloat16(stored: Stored) -> Stored:
-    return np.asarray((stored.astype(np.uint32) << 16).view(np.float32).astype(np.float64))
+    bits = stored.astype(np.uint32)
+    bits <<= 16
+    return bits.view(np.float32).astype(np.float64)
 
 
 def _float8_table(exponent_bits: int, mantissa_bits: int, infinities: bool) -> Stored:

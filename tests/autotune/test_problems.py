@@ -5,8 +5,9 @@ import numpy.typing as npt
 import pytest
 
 from autotune import problems
-from autotune.problems import Problem, check, problem, reference_for
+from autotune.problems import Checker, Problem, Verdict, check, checker, problem, reference_for
 from autotune.testing.addition import ADDITION, register
+from search_spaces import threads
 
 
 def of(expected: Any, allowed: Any) -> Problem:
@@ -66,11 +67,82 @@ def test_a_missing_or_misshapen_output_is_an_error() -> None:
     assert "shape (3,), expected (2,)" in check(of([1.0, 2.0], 1.0), {"c": np.ones(3)}).error
 
 
+def test_many_blocks_in_threads_find_what_one_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    expected, actual = array(64, 33), array(64, 33) + random.uniform(-1.2, 1.2, (64, 33))
+    whole = check(of(expected, 1.0), {"c": actual})
+    assert "elements are off" in whole.error
+    monkeypatch.setattr(problems, "_BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr(threads, "cores", lambda: 4)
+    assert check(of(expected, 1.0), {"c": actual}) == whole
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
+    """The verdicts of comparisons with a reference."""
+    verdicts: list[Verdict] = []
+
+    def noted(problem: Problem, outputs: Any) -> Verdict:
+        verdicts.append(check(problem, outputs))
+        return verdicts[-1]
+
+    monkeypatch.setattr(problems, "check", noted)
+    return verdicts
+
+
+def test_bytes_equal_to_right_ones_are_right_without_a_comparison(
+    compared: list[Verdict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(problems, "_EQUAL_ELEMENTS", 5)
+    checking = Checker(of(array(4, 4), 0.5))
+    first = checking.check({"c": array(4, 4) + 0.25})
+    assert first == Verdict("", 0.5)
+    assert checking.check({"c": array(4, 4) + 0.25}) == first
+    assert len(compared) == 1
+
+
+@pytest.mark.parametrize("block", [1, 1 << 20])
+def test_other_bytes_are_compared_wherever_they_differ(
+    compared: list[Verdict], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(problems, "_BLOCK_ELEMENTS", block)
+    checking = Checker(of(array(4, 4), 0.5))
+    assert checking.check({"c": array(4, 4)}).error == ""
+    for at in np.ndindex(4, 4):
+        wrong = array(4, 4)
+        wrong[at] = -1.0
+        assert "1 of 16 elements are off" in checking.check({"c": wrong}).error
+    assert len(compared) == 17
+    assert checking.check({"c": array(4, 4)}).error == "", "wrong ones do not displace right ones"
+    assert len(compared) == 17
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {},
+        {"c": np.zeros((2, 2))},
+        {"c": np.zeros(4, np.float32)},
+        {"c": np.array([0.0, -0.0, 0.0, 0.0])},
+        {"c": np.zeros((4, 2))[:, 0]},
+    ],
+    ids=("missing", "misshapen", "another type", "another zero", "apart in memory"),
+)
+def test_only_the_same_bytes_are_taken_for_equal(
+    compared: list[Verdict], outputs: dict[str, Any]
+) -> None:
+    checking = Checker(of(np.zeros(4), 0.5))
+    checking.check({"c": np.zeros(4)})
+    assert checking.check(outputs) == check(checking.problem, outputs)
+    assert len(compared) == 2
+
+
 def test_problems_are_kept_and_found_by_their_arrays() -> None:
     register()
     workload = ADDITION.workload(n=64)
     first = problem(workload, 7)
     assert problem(workload, 7) is first
+    assert checker(workload, 7).problem is first
     assert reference_for(first.inputs) is first.reference
     assert reference_for({name: values.copy() for name, values in first.inputs.items()}) is None
     for seed in range(100, 110):
