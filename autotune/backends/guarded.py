@@ -32,10 +32,14 @@ class Memory(Protocol):
     def release(self) -> None: ...
 
 
+HostArray = Callable[[tuple[int, ...], np.dtype[Any]], npt.NDArray[Any]]
+
+
 class GuardedArrays:
     """Inputs, outputs and scratch of a source; inputs are copied in, the rest is poisoned.
 
-    Errors of `allocate` and of its memory pass through; what was allocated is released then.
+    `host_array` makes what an output is copied into, by shape and type. Errors of `allocate` and
+    of its memory pass through; what was allocated is released then.
     Raises `InvalidInputError` for inputs that are missing or do not fit.
     """
 
@@ -44,8 +48,10 @@ class GuardedArrays:
         source: KernelSource,
         inputs: Mapping[str, npt.NDArray[Any]],
         allocate: Callable[[int], Memory],
+        host_array: HostArray = np.empty,
     ) -> None:
         self._allocate = allocate
+        self._host_array = host_array
         self._outputs = [array for array in source.arrays if array.role == "output"]
         self._buffers: dict[str, _Guarded] = {}
         self._inputs: set[str] = set()
@@ -75,8 +81,7 @@ class GuardedArrays:
     def outputs(self) -> Arrays:
         arrays: Arrays = {}
         for array in self._outputs:
-            shape = array.storage_shape
-            arrays[array.name] = np.empty(shape, array.storage)
+            arrays[array.name] = self._host_array(array.storage_shape, array.storage)
             self._buffers[array.name].read(arrays[array.name])
         return arrays
 

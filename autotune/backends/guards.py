@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,10 +13,12 @@ POISON = 0xFF  # a NaN in every floating type, -1 in every signed integer
 Bytes = npt.NDArray[np.uint8]
 
 
+@cache
 def pattern(seed: int) -> Bytes:
     """`GUARD_BYTES` bytes that are NaN in every floating type, and differ between seeds.
 
-    In float8, where a byte holds too few NaNs, they are NaN or beyond 143 in size.
+    In float8, where a byte holds too few NaNs, they are NaN or beyond 143 in size. Not to be
+    written to: seeds are few, and each one's bytes are kept.
 
     A kernel that reads beyond an input then spoils its result; one that copies one buffer's
     guard to another's does not go unseen.
@@ -22,6 +26,7 @@ def pattern(seed: int) -> Bytes:
     random = np.random.default_rng(seed)
     band = np.full(GUARD_BYTES, 0xFF, np.uint8)
     band[::2] = random.integers(0xF1, 0xFF, GUARD_BYTES // 2)
+    band.flags.writeable = False
     return band
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from autotune.backends.cuda.driver import Session
 from autotune.backends.cuda.flush import Flusher
 from autotune.backends.cuda.graphs import Graph, captured
+from autotune.backends.cuda.host_arrays import HostArrays
 from autotune.backends.cuda.kernels import Kernels
 from autotune.backends.cuda.memory import CudaMemory
 from autotune.backends.cuda.nvml import Telemetry
@@ -31,6 +32,7 @@ class Instruments:
     def __init__(self, session: Session, arch: str) -> None:
         self.session = session
         self.flusher = Flusher(session)
+        self.host_arrays = HostArrays(session)
         self.telemetry = Telemetry(session.device.pci_bus_id())
         self._arch = arch
 
@@ -62,7 +64,8 @@ class CudaExecution:
         self._warm_s = 0.0  # of the latest launch, 0 where the next finds other caches
         self._can_graph = True
         self._kernels = Kernels(session, source, binary)
-        self._arrays = GuardedArrays(source, inputs, partial(CudaMemory, session))
+        allocate = partial(CudaMemory, session)
+        self._arrays = GuardedArrays(source, inputs, allocate, instruments.host_arrays.empty)
         instruments.telemetry.restart()
         try:
             self._kernels.bind(self._arrays.arguments)

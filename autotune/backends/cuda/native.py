@@ -98,6 +98,13 @@ class LibCuda:
         finally:
             self._call("cuModuleUnload", module)
 
+    def lock_pages(self, address: int, size: int) -> None:
+        """Keep host memory where it is, for the device to write it directly."""
+        self._call("cuMemHostRegister_v2", c_void_p(address), c_size_t(size), c_uint(0))
+
+    def unlock_pages(self, address: int) -> None:
+        self._call("cuMemHostUnregister", c_void_p(address))
+
     def order(self, first: int, then: int) -> None:
         """What is enqueued on stream `then` from now on waits for what `first` has now."""
         event = self.recorded(first)
