@@ -50,7 +50,13 @@ OPENCL = Dialect(
     "opencl",
     "dialects/opencl.h",
     (("float16", "half"), ("float32", "float"), ("float64", "double"), ("int32", "int")),
-    (("float16", "ushort"),),
+    (
+        ("float16", "ushort"),
+        ("bfloat16", "ushort"),
+        ("float8_e4m3", "uchar"),
+        ("float8_e5m2", "uchar"),
+    ),
+    "dialects/opencl_formats.h",
 )
 CUDA = Dialect(
     "cuda",
