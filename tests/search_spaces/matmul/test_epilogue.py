@@ -14,7 +14,7 @@ from autotune.backends.base import Backend
 from autotune.device_names import open_backend
 from autotune.testing import devices
 from records.workload import Workload
-from search_spaces.dialect import CUDA, OPENCL
+from search_spaces.dialect import CUDA, OPENCL, Dialect
 from search_spaces.kernel import Array, KernelSource, Launch
 from search_spaces.matmul import matmul
 from search_spaces.matmul.epilogue import epilogue_code, store_code
@@ -188,9 +188,10 @@ def test_every_format_compiles_in_cuda(arch: str, options: dict[str, Any], group
     assert "apply" in compiled(source, arch).registers
 
 
-def test_a_dialect_without_the_conversions_says_so() -> None:
-    with pytest.raises(ValueError, match="opencl has no conversions of bfloat16"):
-        epilogue_code(matmul(m=4, n=4, k=4, dtype="bfloat16", epilogue="bias"), OPENCL)
+@pytest.mark.parametrize("dialect", [OPENCL, CUDA], ids=lambda dialect: dialect.name)
+def test_operands_kept_as_bits_bring_their_conversions(dialect: Dialect) -> None:
+    code = epilogue_code(matmul(m=4, n=4, k=4, dtype="bfloat16", epilogue="bias"), dialect)
+    assert code.text.startswith(dialect.formats) and "bfloat16_to_float(" in dialect.formats
 
 
 def test_a_kernel_may_say_which_group_a_row_belongs_to() -> None:
