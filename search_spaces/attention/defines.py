@@ -15,7 +15,7 @@ from search_spaces.attention.parameters import Parameters, Strides
 from search_spaces.dialect import Dialect
 from search_spaces.kernel import Array
 
-_LARGEST_INT = 2**31 - 1
+_MAX_OFFSET = 2**31 - 2**16  # of 32 bits, with room for the end of the last group
 _KINDS_OF_BIAS = {"head": 1, "full": 2}
 _CONVERSIONS: Mapping[str, tuple[str, str]] = {  # to float32 and back
     "float16": ("half_to_float(x)", "float_to_half(x)"),
@@ -107,7 +107,7 @@ def _places(given: Parameters) -> dict[str, object]:
         **_strides("OUT", given.out_strides),
         **_strides("K", given.k_strides),
         **_strides("V", given.v_strides),
-        "OFFSET": "int" if largest <= _LARGEST_INT else "size_t",
+        "OFFSET": "int" if largest <= _MAX_OFFSET else "size_t",
     }
 
 

@@ -21,6 +21,7 @@ from autotune.backends.base import Backend
 from autotune.device_names import open_backend
 from autotune.testing import devices
 from records.workload import Workload
+from search_spaces.attention.combine import combine_text
 from search_spaces.attention.defines import arguments, sequence_text, workload_defines
 from search_spaces.attention.op import Attention
 from search_spaces.attention.parameters import Parameters, Sequence
@@ -256,6 +257,12 @@ def probe(features: dict[str, Any], dialect: Dialect) -> KernelSource:
     return KernelSource(dialect.name, "\n".join(parts), (), Attention().arrays(workload))
 
 
+def combining(features: dict[str, Any], dialect: Dialect) -> KernelSource:
+    source = probe(features, dialect)
+    text = source.text.replace(PROBE, combine_text())
+    return KernelSource(dialect.name, text, (), source.arrays)
+
+
 @pytest.fixture(scope="module", params=devices.names("opencl"))
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     opened = open_backend(request.param)
@@ -266,14 +273,16 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 @pytest.mark.parametrize("features", FEATURES, ids=str)
 def test_it_compiles_as_opencl(backend: Backend, features: dict[str, Any]) -> None:
     assert backend.compile(probe(features, OPENCL))
+    assert backend.compile(combining(features, OPENCL))
 
 
 @pytest.mark.parametrize("features", FEATURES, ids=str)
 def test_it_compiles_as_cuda(features: dict[str, Any]) -> None:
     arch = "sm_90a" if "kv_dtype" in features else "sm_80"
-    result = compiled(probe(features, CUDA), arch)
-    assert "warning" not in result.log
-    assert result.stack_bytes == {"probe": 0}
+    for source, name in ((probe(features, CUDA), "probe"), (combining(features, CUDA), "combine")):
+        result = compiled(source, arch)
+        assert "warning" not in result.log
+        assert result.stack_bytes == {name: 0}
 
 
 def test_it_compiles_by_itself(backend: Backend) -> None:
