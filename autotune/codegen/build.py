@@ -11,6 +11,7 @@ from autotune.codegen import c_text
 from autotune.codegen.c_header import HEADER_FILE, header_text
 from autotune.codegen.c_sources import SOURCES_FILE, sources_text
 from autotune.codegen.cmake import CMAKE_FILE, CMAKE_TEXT
+from autotune.codegen.cuda_header import CUDA_FILE, cuda_text
 from autotune.codegen.locked import refuse_difference
 from autotune.codegen.manifest import Manifest, ManifestKernel, sha256_of
 from autotune.codegen.naming import kernel_name
@@ -20,6 +21,7 @@ from records.canonical import Items
 from records.errors import InvalidInputError, NotTunedError
 from records.target import Target
 from records.workload import Workload
+from search_spaces.dialect import CUDA
 
 EXACT = "exact"
 _SUFFIXES = {"opencl": ".cl", "cuda": ".cu"}
@@ -156,6 +158,8 @@ def _contents(target: Target, winners: Iterable[Winner]) -> tuple[Manifest, dict
     files[HEADER_FILE] = header_text(bare).encode()
     files[SOURCES_FILE] = sources_text(texts, bare.kernels).encode()
     files[CMAKE_FILE] = CMAKE_TEXT.encode()
+    if any(kernel.dialect == CUDA.name for kernel in kernels):
+        files[CUDA_FILE] = cuda_text().encode()
     digests = {name: sha256_of(data) for name, data in files.items()}
     return Manifest(target, bare.kernels, digests), files
 
@@ -173,6 +177,7 @@ def _entry(name: str, winner: Winner, text: str) -> ManifestKernel:
         arrays=source.arrays,
         scratch=source.scratch,
         launches=source.launches,
+        tensor_maps=source.tensor_maps,
         expected_time_s=winner.time_s,
         flops=winner.flops,
         measured_at=record.created_at,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 
+from autotune.backends.cuda.tensor_map_codes import TENSOR_MAP_BYTES, TensorMapCodes
 from autotune.codegen import c_text
 from autotune.codegen.lookup import lookup_text
 from autotune.codegen.manifest import Manifest, ManifestKernel
@@ -12,6 +13,7 @@ from records.canonical import canonical_json
 from records.errors import InvalidInputError
 from records.target import Target
 from search_spaces.kernel import Array, Launch
+from search_spaces.tensor_map import TensorMap
 
 HEADER_FILE = "autotune_kernels.h"
 MAX_RANK = 8  # AUTOTUNE_MAX_RANK of autotune_kernels_types.h
@@ -47,8 +49,11 @@ def _kernel_text(kernel: ManifestKernel) -> str:
     arguments += [
         _argument_text(scratch.name, "", "scratch", scratch.bytes, ()) for scratch in kernel.scratch
     ]
-    names = [each.name for each in kernel.arrays] + [each.name for each in kernel.scratch]
-    positions = {argument: position for position, argument in enumerate(names)}
+    arguments += [
+        _argument_text(tensor.name, "", "tensor_map", TENSOR_MAP_BYTES, ())
+        for tensor in kernel.tensor_maps
+    ]
+    positions = {argument: place for place, argument in enumerate(kernel.argument_names)}
     return "\n".join(
         [
             c_text.comment([str(kernel.workload), str(kernel.schedule)]).rstrip(),
@@ -66,6 +71,7 @@ def _kernel_text(kernel: ManifestKernel) -> str:
                     for number, launch in enumerate(kernel.launches)
                 ],
             ),
+            *_tensor_maps_text(kernel, positions),
             _struct_text(kernel, len(arguments)),
             "",
         ]
@@ -82,12 +88,42 @@ def _struct_text(kernel: ManifestKernel, argument_count: int) -> str:
         c_text.string(" ".join(kernel.options)),
         f"{argument_count}, {kernel.name}_arguments",
         f"{len(kernel.launches)}, {kernel.name}_launches",
+        f"{len(kernel.tensor_maps)}, {kernel.name}_tensor_maps"
+        if kernel.tensor_maps
+        else "0, NULL",
         str(sum(scratch.bytes for scratch in kernel.scratch)),
         repr(float(kernel.expected_time_s)),
         repr(float(kernel.flops)),
     ]
     inside = ",\n    ".join(fields)
     return f"static const autotune_kernel {kernel.name} = {{\n    {inside}\n}};"
+
+
+def _tensor_maps_text(kernel: ManifestKernel, positions: Mapping[str, int]) -> Iterator[str]:
+    """The table of a kernel that has any."""
+    if kernel.tensor_maps:
+        rows = [_tensor_map_text(tensor, positions) for tensor in kernel.tensor_maps]
+        yield _array_of("autotune_tensor_map", f"{kernel.name}_tensor_maps", rows)
+
+
+def _tensor_map_text(tensor: TensorMap, positions: Mapping[str, int]) -> str:
+    codes = TensorMapCodes.of(tensor)
+    return c_text.braces(
+        [
+            positions[tensor.name],
+            positions[tensor.array],
+            tensor.alignment_bytes,
+            codes.data_type,
+            codes.rank,
+            c_text.braces(f"{extent}ULL" for extent in codes.shape),
+            c_text.braces(f"{stride}ULL" for stride in codes.strides_bytes),
+            c_text.braces(f"{extent}U" for extent in codes.box),
+            codes.interleave,
+            codes.swizzle,
+            codes.l2_promotion,
+            codes.fill,
+        ]
+    )
 
 
 def _array_text(array: Array) -> str:

@@ -17,6 +17,7 @@ from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 from search_spaces.kernel import Array, KernelSource, Launch, Scratch
+from search_spaces.tensor_map import TensorMap
 
 FORMAT = "autotune-kernels"
 FORMAT_VERSION = 1
@@ -45,11 +46,25 @@ class ManifestKernel:
     flops: float
     measured_at: str
     how: str
+    tensor_maps: tuple[TensorMap, ...] = ()
+
+    @property
+    def argument_names(self) -> tuple[str, ...]:
+        """Of arrays and scalars, then scratch, then tensor maps: as the C header counts them."""
+        arrays = (array.name for array in self.arrays)
+        scratch = (each.name for each in self.scratch)
+        return (*arrays, *scratch, *(tensor.name for tensor in self.tensor_maps))
 
     def source(self, text: str) -> KernelSource:
         """What a backend compiles and launches, given the text of `file`."""
         return KernelSource(
-            self.dialect, text, self.launches, self.arrays, self.scratch, self.options
+            self.dialect,
+            text,
+            self.launches,
+            self.arrays,
+            self.scratch,
+            self.options,
+            self.tensor_maps,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -61,6 +76,7 @@ class ManifestKernel:
             "options": list(self.options),
             "arguments": [_array_to_json(array) for array in self.arrays]
             + [_scratch_to_json(scratch) for scratch in self.scratch],
+            "tensor_maps": [_tensor_map_to_json(tensor) for tensor in self.tensor_maps],
             "launches": [_launch_to_json(launch) for launch in self.launches],
             "expected_time_s": self.expected_time_s,
             "flops": self.flops,
@@ -90,6 +106,7 @@ class ManifestKernel:
             flops=float(data["flops"]),
             measured_at=data["measured_at"],
             how=data["how"],
+            tensor_maps=tuple(_tensor_map(item) for item in data.get("tensor_maps", ())),
         )
 
 
@@ -161,6 +178,26 @@ def _array(data: Mapping[str, Any]) -> Array:
 
 def _scratch_to_json(scratch: Scratch) -> dict[str, Any]:
     return {"name": scratch.name, "role": "scratch", "bytes": scratch.bytes}
+
+
+def _tensor_map_to_json(tensor: TensorMap) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "array": tensor.array,
+        "dtype": tensor.dtype,
+        "shape": list(tensor.shape),
+        "strides": list(tensor.strides),
+        "box": list(tensor.box),
+        "swizzle_bytes": tensor.swizzle_bytes,
+        "l2_promotion_bytes": tensor.l2_promotion_bytes,
+        "interleave_bytes": tensor.interleave_bytes,
+        "fill": tensor.fill,
+    }
+
+
+def _tensor_map(data: Mapping[str, Any]) -> TensorMap:
+    tuples = {name: tuple(data[name]) for name in ("shape", "strides", "box")}
+    return TensorMap(**{**data, **tuples})
 
 
 def _launch_to_json(launch: Launch) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from autotune.backends.cuda.driver import Session
 from autotune.backends.cuda.memory import CudaMemory
-from autotune.backends.cuda.native import TENSOR_MAP_BYTES
+from autotune.backends.cuda.tensor_map_codes import TENSOR_MAP_BYTES
 from records.errors import InvalidInputError
 from search_spaces.kernel import KernelSource
 from search_spaces.tensor_map import TensorMap

@@ -7,35 +7,20 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Mapping
 from ctypes import c_int, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from autotune.backends.cuda.tensor_map_codes import (
+    TENSOR_MAP_ALIGNMENT_BYTES,
+    TENSOR_MAP_BYTES,
+    TensorMapCodes,
+)
 from records.errors import DeviceError, MissingComponentError
 from search_spaces.tensor_map import TensorMap
 
-TENSOR_MAP_BYTES = 128
-TENSOR_MAP_ALIGNMENT_BYTES = 64
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-
-_DATA_TYPES: Mapping[str, int] = {  # CUtensorMapDataType
-    "uint8": 0,
-    "int8": 0,
-    "float8_e4m3": 0,
-    "float8_e5m2": 0,
-    "int32": 3,
-    "float16": 6,
-    "float32": 7,
-    "tf32": 7,  # as float32: the kernel rounds, or the tensor core ignores the low bits
-    "float64": 8,
-    "bfloat16": 9,
-}
-_INTERLEAVES: Mapping[int, int] = {0: 0, 16: 1, 32: 2}  # CUtensorMapInterleave
-_SWIZZLES: Mapping[int, int] = {0: 0, 32: 1, 64: 2, 128: 3}  # CUtensorMapSwizzle
-_PROMOTIONS: Mapping[int, int] = {0: 0, 64: 1, 128: 2, 256: 3}  # CUtensorMapL2promotion
-_FILLS: Mapping[str, int] = {"zero": 0, "nan": 1}  # CUtensorMapFloatOOBfill
 
 _EVENT_DISABLE_TIMING = 2
 _CAPTURE_THREAD_LOCAL = 1
@@ -63,24 +48,24 @@ class LibCuda:
 
     def encoded(self, tensor: TensorMap, address: int) -> bytes:
         """The 128 bytes of a descriptor for a tensor that begins at `address`."""
-        rank = len(tensor.shape)
+        codes = TensorMapCodes.of(tensor)
+        rank = codes.rank
         raw = ctypes.create_string_buffer(TENSOR_MAP_BYTES + TENSOR_MAP_ALIGNMENT_BYTES)
         skipped = -ctypes.addressof(raw) % TENSOR_MAP_ALIGNMENT_BYTES
-        strides_bytes = [stride * tensor.element_bytes for stride in tensor.strides[-2::-1]]
         self._call(
             "cuTensorMapEncodeTiled",
             c_void_p(ctypes.addressof(raw) + skipped),
-            c_int(_DATA_TYPES[tensor.dtype]),
+            c_int(codes.data_type),
             c_uint32(rank),
             c_void_p(address),
-            (c_uint64 * rank)(*reversed(tensor.shape)),
-            (c_uint64 * max(1, rank - 1))(*strides_bytes),
-            (c_uint32 * rank)(*reversed(tensor.box)),
+            (c_uint64 * rank)(*codes.shape),
+            (c_uint64 * max(1, rank - 1))(*codes.strides_bytes),
+            (c_uint32 * rank)(*codes.box),
             (c_uint32 * rank)(*[1] * rank),
-            c_int(_INTERLEAVES[tensor.interleave_bytes]),
-            c_int(_SWIZZLES[tensor.swizzle_bytes]),
-            c_int(_PROMOTIONS[tensor.l2_promotion_bytes]),
-            c_int(_FILLS[tensor.fill]),
+            c_int(codes.interleave),
+            c_int(codes.swizzle),
+            c_int(codes.l2_promotion),
+            c_int(codes.fill),
         )
         return raw.raw[skipped : skipped + TENSOR_MAP_BYTES]
 

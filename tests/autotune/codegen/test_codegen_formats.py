@@ -20,6 +20,7 @@ from records.target import Target
 from records.workload import Workload
 from search_spaces.kernel import Array, Launch, Scratch
 from search_spaces.matmul import matmul
+from search_spaces.tensor_map import TensorMap
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -54,6 +55,19 @@ kernels = st.builds(
     flops=st.floats(0, 1e18),
     measured_at=words,
     how=words,
+    tensor_maps=st.lists(
+        st.builds(
+            TensorMap,
+            name=words,
+            array=words,
+            dtype=st.sampled_from(["float32", "bfloat16"]),
+            shape=st.tuples(st.integers(1, 9), st.just(64)),
+            box=st.tuples(st.integers(1, 9), st.just(16)),
+            swizzle_bytes=st.sampled_from([0, 64, 128]),
+            fill=st.sampled_from(["zero", "nan"]),
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 manifests = st.builds(
     Manifest,
