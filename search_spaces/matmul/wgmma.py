@@ -17,7 +17,6 @@ from search_spaces.matmul.epilogue import EpilogueCode, epilogue_code, store_cod
 from search_spaces.matmul.op import MATMUL
 from search_spaces.matmul.parameters import Parameters
 from search_spaces.matmul.tiling import ceil_divide
-from search_spaces.matmul.wgmma_instruction import INSTRUCTIONS
 from search_spaces.matmul.wgmma_maps import tensor_maps
 from search_spaces.matmul.wgmma_resources import (
     LOADER_REGISTERS,
@@ -30,6 +29,7 @@ from search_spaces.matmul.wgmma_resources import (
 from search_spaces.matmul.wgmma_space import constraints, knobs
 from search_spaces.matmul.wgmma_stats import statistics
 from search_spaces.space import SearchSpace
+from search_spaces.warpgroup import INSTRUCTIONS
 
 _ARCH = "sm_90a"
 _ALIGNMENT_BYTES = 16  # of rows that TMA loads

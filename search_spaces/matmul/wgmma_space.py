@@ -8,7 +8,6 @@ from typing import Any
 from records.target import Target
 from search_spaces.matmul.portable_resources import no_empty_part
 from search_spaces.matmul.tiling import ceil_divide
-from search_spaces.matmul.wgmma_instruction import ROWS
 from search_spaces.matmul.wgmma_resources import (
     BLOCK_SHARED_BYTES,
     INSTRUCTION_REGISTERS,
@@ -25,6 +24,7 @@ from search_spaces.matmul.wgmma_resources import (
     sums_registers,
 )
 from search_spaces.space import Constraint, Knob, boolean, choice, power_of_two
+from search_spaces.warpgroup import ROWS
 
 MAX_CLUSTER = 4  # larger ones find few places: processing clusters have 16 or 18 units each
 _SHARED_BYTES = 227 << 10  # of one block of compute capability 9.0

@@ -35,25 +35,39 @@ class Instruction:
         types = f"{self.sum_type}.{self.type}.{self.type}"
         return f"wgmma.mma_async.sync.aligned.m{ROWS}n{columns}k{depth}.{types}"
 
-    def defines(self, columns: int, left_along_k: bool, right_along_k: bool) -> str:
-        """Macros for `columns` columns of sums, as `wgmma.cu` explains them.
+    def defines(
+        self,
+        columns: int,
+        left_along_k: bool,
+        right_along_k: bool,
+        *,
+        prefix: str = "WGMMA",
+        left_in_registers: bool = False,
+    ) -> str:
+        """Macros for `columns` columns of sums, named after `prefix`.
 
-        Operands of the text are the sums, both descriptors, and whether to keep the sums.
+        Operands of the text are the sums, the left operand, the descriptor of the right one, and
+        whether to keep the sums. The left operand is a descriptor, or four registers.
         """
         sums = columns // 2
+        right = sums + (4 if left_in_registers else 1)
+        left = ", ".join(f"%{index}" for index in range(sums, right))
         factors = ["1", "1"] if self.scales else []
         if self.transposes:
-            factors += [str(int(not along_k)) for along_k in (left_along_k, right_along_k)]
-        tail = ", ".join([f"%{sums}", f"%{sums + 1}", "p", *factors])
+            slow = (
+                [not right_along_k] if left_in_registers else [not left_along_k, not right_along_k]
+            )
+            factors += [str(int(each)) for each in slow]
+        tail = ", ".join([f"{{{left}}}" if left_in_registers else left, f"%{right}", "p", *factors])
         constraint = "+r" if self.sum_scalar == "int" else "+f"
         operands = [f'"{line}"' for line in _lines(f"%{index}" for index in range(sums))]
         operands = ['"{"', *operands, f'"}}, {tail};"']
         registers = _lines(f'"{constraint}"(d[{index}])' for index in range(sums))
         return (
-            f'#define WGMMA "{self.name(columns)}"\n'
-            f"#define WGMMA_OPERANDS {_continued(operands)}"
-            f'#define WGMMA_KEEP "%{sums + 2}"\n'
-            f"#define WGMMA_SUMS(d) {_continued(registers)}"
+            f'#define {prefix} "{self.name(columns)}"\n'
+            f"#define {prefix}_OPERANDS {_continued(operands)}"
+            f'#define {prefix}_KEEP "%{right + 1}"\n'
+            f"#define {prefix}_SUMS(d) {_continued(registers)}"
         )
 
 
