@@ -20,7 +20,8 @@ class Op(Protocol):
     `workload(**params)` validates and returns the canonical workload, or raises
     `InvalidInputError` naming need, limit and remedy.
     `arrays(workload)` lists inputs, scalars and outputs in the order a caller passes them.
-    `inputs(workload, seed)` gives random values for inputs and scalars, never zeros.
+    `inputs(workload, seed)` gives random values for inputs and scalars, never zeros, and NaN in
+    places whose contents must not matter.
     `reference(workload, inputs)` gives every output in float64.
     `tolerance(workload, inputs, reference)` gives, for each output, an array (or scalar) of the
     largest error allowed for each element, from the arithmetic's error bound.

@@ -7,6 +7,7 @@ from typing import Any
 
 from records.errors import InvalidInputError
 from records.workload import Workload
+from search_spaces.attention.op import ATTENTION
 from search_spaces.matmul.cpu import CPU
 from search_spaces.matmul.mma_sync import MMA_SYNC
 from search_spaces.matmul.op import MATMUL
@@ -18,6 +19,7 @@ from search_spaces.template import Template
 
 OPS: dict[str, Op] = {
     MATMUL.name: MATMUL,
+    ATTENTION.name: ATTENTION,
 }
 
 _TEMPLATES: list[Template] = [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -28,6 +30,21 @@ def in_threads(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Re
         return [work(part) for part in parts]
     with ThreadPoolExecutor(threads, thread_name_prefix="autotune-arrays") as pool:
         return list(pool.map(work, parts))
+
+
+@contextlib.contextmanager
+def single_threaded_products() -> Iterator[None]:
+    """Inside, a product of matrices takes one core; for `in_threads` around many small products.
+
+    A BLAS lets only one of several threads have its own threads, and the others wait.
+    """
+    if importlib.util.find_spec("threadpoolctl") is None:
+        yield
+        return
+    import threadpoolctl
+
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def slices(count: int, step: int) -> list[slice]:

@@ -32,7 +32,7 @@ CONFINED = {
     "scipy": {"autotune.libraries"},
     "sklearn": {"cost_model.evaluate"},
     "sqlite_utils": {"records.connection"},
-    "threadpoolctl": {"autotune.libraries"},
+    "threadpoolctl": {"autotune.libraries", "search_spaces.threads"},
     "torch": {"autotune.libraries"},
     "xgboost": {"cost_model.xgboost_model"},
 }

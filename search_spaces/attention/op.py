@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from records.errors import InvalidInputError
 from records.workload import Workload
-from search_spaces.attention.parameters import Parameters
+from search_spaces import dtypes
+from search_spaces.attention.inputs import random_inputs
+from search_spaces.attention.parameters import Parameters, visible_keys, visible_pairs
+from search_spaces.attention.reference import reference
+from search_spaces.attention.tolerance import tolerance
 from search_spaces.attention.workload import attention
 from search_spaces.kernel import Array
+from search_spaces.op import Arrays
 
 
 def _bias(given: Parameters) -> Iterator[Array]:
@@ -66,3 +75,51 @@ class Attention:
             Array("out", given.out_shape, given.dtype, "output"),
             *lse,
         )
+
+    def inputs(self, workload: Workload, seed: int) -> Arrays:
+        """Normal variates, never zero, such that scores have a spread of 1.5 whatever the scale.
+
+        With a softcap it is 3, so that the cap shows. Slopes of ALiBi are those of its paper, up
+        to a tenth more or less. K and V of float8 use the format, and have factors that make up
+        for it. Pages lie in any order. Rows of K and V that belong to no key are NaN, and places
+        of the block table that belong to no page are -1: a kernel must not use them.
+        """
+        given = [array for array in self.arrays(workload) if array.role != "output"]
+        return random_inputs(Parameters.of(workload), given, seed)
+
+    def reference(self, workload: Workload, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        return reference(workload, inputs)
+
+    def tolerance(
+        self,
+        workload: Workload,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        reference: Mapping[str, npt.NDArray[Any]],
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        return tolerance(workload, inputs, reference)
+
+    def flops(self, workload: Workload) -> float:
+        """2 (head_dim + v_dim) for each head and each pair of a query and a key that it sees.
+
+        The softmax is not counted, as is customary.
+        """
+        given = Parameters.of(workload)
+        return 2.0 * (given.head_dim + given.v_dim) * given.heads * visible_pairs(given)
+
+    def bytes(self, workload: Workload) -> int:
+        """Every array once; of K, V and a bias only what some query sees."""
+        given = Parameters.of(workload)
+        return sum(_traffic_bytes(given, array) for array in self.arrays(workload))
+
+
+def _traffic_bytes(given: Parameters, array: Array) -> int:
+    if array.name in ("k", "v"):
+        rows = sum(map(len, visible_keys(given))) * given.kv_heads
+        return dtypes.size_bytes(array.dtype, (rows, array.shape[-1]))
+    if array.name == "bias":
+        pairs = visible_pairs(given) * math.prod(array.shape[:-2]) // given.batch
+        return dtypes.size_bytes(array.dtype, (pairs,))
+    return array.size_bytes
+
+
+ATTENTION = Attention()

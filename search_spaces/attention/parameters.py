@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from records.workload import Workload
 
 DTYPES = ("float32", "float16", "bfloat16")  # of Q, of the output, and of K and V by default
@@ -212,18 +215,33 @@ def visible_pairs(given: Parameters) -> int:
 
 
 def visible_keys(given: Parameters) -> Iterator[range]:
-    """Of each sequence, the keys that any of its queries sees."""
+    """Of each sequence, the keys that any of its queries sees; the last query sees the last key."""
     for sequence in given.sequences:
-        seen = [given.visible(sequence, query) for query in range(sequence.q_len)]
-        kept = [keys for keys in seen if keys]
-        yield range(kept[0].start, max(keys.stop for keys in kept)) if kept else range(0)
+        first = given.visible(sequence, 0).start
+        yield range(first, sequence.kv_len) if sequence.q_len else range(0)
+
+
+def visible_bounds(
+    given: Parameters, sequence: Sequence, queries: slice
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """First and end of `given.visible` for each of these queries."""
+    positions = np.arange(queries.start, queries.stop) + (sequence.kv_len - sequence.q_len)
+    first = np.zeros_like(positions)
+    end = np.full_like(positions, sequence.kv_len)
+    if given.window:
+        first = np.maximum(first, positions - given.window + 1)
+    if given.causal or given.window:
+        reach = 1 if given.causal else given.window
+        end = np.minimum(end, positions + reach)
+    return first, np.maximum(first, end)
 
 
 @lru_cache(maxsize=1024)
 def _pairs(given: Parameters, sequence: Sequence) -> int:
     if not given.causal and not given.window:
         return sequence.q_len * sequence.kv_len
-    return sum(len(given.visible(sequence, query)) for query in range(sequence.q_len))
+    first, end = visible_bounds(given, sequence, slice(0, sequence.q_len))
+    return int((end - first).sum())
 
 
 def _derived(named: dict[str, Any]) -> dict[str, Any]:

@@ -55,13 +55,13 @@ def attention(
     `alibi_slopes`; `head`: `bias` of heads × q_len × kv_len; `full`: one for each sequence too;
     both of `dtype`.
     `kv_lens`: how many keys each sequence has: an int32 input `kv_lengths`; K and V have room for
-    `kv_len`, the largest of them by default, and what lies behind is not read.
+    `kv_len`, the largest of them by default; what lies behind has no influence, NaN even.
     `q_lens`: queries, packed: rows of all sequences follow one another, as rows × heads × dim
     (layout `bshd`), and so do keys, by int32 inputs `q_offsets` and `kv_offsets`, each one longer
     than the batch. `kv_lens` are the same by default.
     `page_size`: K and V lie in pages of that many rows, an axis in place of the batch's; the
-    int32 input `block_table`, batch × pages of the longest sequence, names each one's pages.
-    `kv_lengths` tells how many keys there are.
+    int32 input `block_table`, batch × pages of the longest sequence, names each one's pages, and
+    anything behind them. `kv_lengths` tells how many keys there are.
     `lse`: a second output, float32 of batch × heads × q_len (packed: heads × rows), the natural
     logarithm of the sum of exponentials; minus infinity where no key is seen.
     The kernel of a workload with lengths serves every batch whose lengths are no longer than the
