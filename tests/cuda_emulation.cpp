@@ -473,6 +473,11 @@ static void fuse(Site &site, const Operand *operands)
         set(site, operands, 0, 0, (uint16_t)result);
 }
 
+static void exponential(Site &site, const Operand *operands)
+{
+    set(site, operands, 0, 0, (float)exp2((double)float_argument(site, operands, 1)));
+}
+
 static void load_global(Site &site, const Operand *operands)
 {
     const uint64_t from = argument(site, operands, 1);
@@ -498,6 +503,7 @@ static const std::vector<std::pair<const char *, void (*)(Site &, const Operand 
     {"cp.async.c", copy_async},
     {"cvt.", convert},
     {"fma.", fuse},
+    {"ex2.", exponential},
     {"ld.global", load_global},
     {"st.global", store_global},
 };
