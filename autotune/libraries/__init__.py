@@ -14,6 +14,7 @@ from autotune.libraries.base import Library
 from autotune.libraries.cublas import CublasMatmul
 from autotune.libraries.host import NumpyMatmul, TorchMatmul
 from autotune.libraries.inductor import TritonMatmul
+from autotune.libraries.special_products import GROUPED, INT4
 from records.target import Target
 from records.workload import Workload
 
@@ -24,6 +25,8 @@ LIBRARIES: tuple[Library, ...] = (
     TorchMatmul(),
     CublasMatmul("cublas"),
     CublasMatmul("cublaslt"),
+    INT4,
+    GROUPED,
 )
 
 ON_REQUEST: tuple[Library, ...] = (TritonMatmul(),)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 from autotune.libraries.base import Inputs, operands
 from autotune.libraries.torch_device import TorchExecution, to_tensor
-from autotune.libraries.torch_products import is_one_call, product
+from autotune.libraries.torch_groups import one_after_the_other
+from autotune.libraries.torch_products import Tensors, is_one_call, product, tensor_type
+from autotune.libraries.torch_weights import dequantised
 from records.canonical import Value
 from records.target import Target
 from records.workload import Workload
@@ -25,7 +28,9 @@ class CublasMatmul:
 
     Sums of 16-bit types may not be reduced in 16 bits, as PyTorch allows by default: the workload
     asks for float32, and such a result would not pass the check. Sums of float8 are cuBLASLt's
-    fast ones, which tensor cores accumulate as ours do.
+    fast ones, which tensor cores accumulate as ours do. Neither multiplies by quantised weights:
+    the rival is the product with weights that were dequantised beforehand, which reads more
+    memory. Groups of rows are as many calls. The details of a record say so.
     """
 
     op = "matmul"
@@ -37,10 +42,8 @@ class CublasMatmul:
         if reason := torch_reason(target):
             return reason
         given = Parameters.of(workload)
-        if given.quantised:
-            return f"PyTorch does not multiply by a B quantised to {given.b_dtype}"
-        if given.groups:
-            return "groups of rows are not compared with PyTorch"
+        if reason := _rejected_groups(given):
+            return reason
         if given.accumulate != ACCUMULATORS[given.dtype][0]:
             return f"sums in {given.accumulate} are not compared with PyTorch"
         if given.out_dtype.startswith("float8"):
@@ -55,21 +58,14 @@ class CublasMatmul:
         given = Parameters.of(workload)
         on = torch.device(device)
         torch.cuda.set_device(on)
-        tensors = tensors_of(torch, workload, inputs, on)
-        a, b = operands(workload, tensors)
-        details: dict[str, Value] = {
-            "torch": str(torch.__version__),
-            "cuda": str(torch.version.cuda),
-        }
-        if not is_one_call(given):
-            details["epilogue"] = "PyTorch's kernels, one a step"
-        compute = product(torch, given, a, b, tensors)
+        compute, how = computation(torch, workload, tensors_of(torch, workload, inputs, on))
+        versions = {"torch": str(torch.__version__), "cuda": str(torch.version.cuda)}
         return TorchExecution(
             torch,
             on,
             compute,
             given.out_dtype,
-            details,
+            {**versions, **how},
             lambda: self._configure(torch, given),
         )
 
@@ -79,6 +75,25 @@ class CublasMatmul:
         settings = torch.backends.cuda.matmul
         settings.allow_fp16_reduced_precision_reduction = False
         settings.allow_bf16_reduced_precision_reduction = False
+
+
+def computation(
+    torch: Any, workload: Workload, tensors: Tensors
+) -> tuple[Callable[[], Any], dict[str, Value]]:
+    """What returns C, and what is not one call on the arrays of the workload, in words.
+
+    Weights that are quantised become numbers here, before anything is timed.
+    """
+    given, how = Parameters.of(workload), dict[str, Value]()
+    if given.quantised:
+        tensors = {**tensors, "b": dequantised(torch, given, tensors)}
+        how["weights"] = "dequantised beforehand"
+    a, b = operands(workload, tensors)
+    if given.groups:
+        return one_after_the_other(torch, given, a, b), how | {"groups": "one call each"}
+    if not is_one_call(given):
+        how["epilogue"] = "PyTorch's kernels, one a step"
+    return product(torch, given, a, b, tensors), how
 
 
 def torch_reason(target: Target) -> str:
@@ -94,6 +109,15 @@ def tensors_of(torch: Any, workload: Workload, inputs: Inputs, device: Any) -> d
     """Every input on the device."""
     types = {array.name: array.dtype for array in MATMUL.arrays(workload)}
     return {name: to_tensor(torch, types[name], array, device) for name, array in inputs.items()}
+
+
+def _rejected_groups(given: Parameters) -> str:
+    if not given.groups:
+        return ""
+    plain = not given.epilogue and given.scale == "none"
+    if not plain or tensor_type(given.out_dtype) != tensor_type(given.dtype):
+        return "of groups of rows only plain products are compared with PyTorch"
+    return ""
 
 
 def _rejected_float8(given: Parameters) -> str:

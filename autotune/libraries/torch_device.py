@@ -15,7 +15,7 @@ from search_spaces.op import Arrays
 _HOLD_S = (30e-6, 1e-3)  # at least and at most; between, twice what enqueuing took before
 _CLOCK_HZ = 2e9  # where PyTorch does not tell; a hold is then somewhat shorter or longer
 _BITS = {1: "int8", 2: "int16"}  # views that PyTorch takes of what numpy has no type for
-_NAMES = {"float8_e4m3": "float8_e4m3fn", "tf32": "float32"}
+_NAMES = {"float8_e4m3": "float8_e4m3fn", "tf32": "float32", "int4": "uint8"}
 
 
 def tensor_dtype(torch: Any, dtype: str) -> Any:

@@ -12,10 +12,10 @@ import pytest
 
 from autotune.device_names import resolve
 from autotune.libraries import library
-from autotune.libraries.base import Library, operands
-from autotune.libraries.cublas import tensors_of
+from autotune.libraries.base import Library
+from autotune.libraries.cublas import computation, tensors_of
+from autotune.libraries.special_products import SpecialProduct
 from autotune.libraries.torch_device import TorchExecution, to_array
-from autotune.libraries.torch_products import product
 from autotune.problems import check, problem
 from autotune.testing import devices
 from autotune.testing.library import LibraryConformance
@@ -87,8 +87,23 @@ class OnTheCpu:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._torch, name)
 
-    def _into(self, multiply: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-        return lambda a, b, out_dtype: multiply(a.to(out_dtype), b.to(out_dtype))
+    def _into(self, multiply: Callable[..., Any]) -> Callable[..., Any]:
+        def run(a: Any, b: Any, out: Any = None, out_dtype: Any = None) -> Any:
+            if out_dtype is None:
+                return multiply(a, b, out=out)
+            return multiply(a.to(out_dtype), b.to(out_dtype))
+
+        return run
+
+    def _convert_weight_to_int4pack(self, pairs: Any, inner_k_tiles: int) -> Any:
+        """On the CPU weights come one to an element, and are packed for its own instructions."""
+        assert pairs.shape[1] * 2 % (16 * inner_k_tiles) == 0
+        weights = self._torch.stack((pairs >> 4, pairs & 0xF), dim=-1).flatten(-2)
+        return self._torch._convert_weight_to_int4pack_for_cpu(weights.int(), inner_k_tiles)
+
+    def _weight_int4pack_mm(self, a: Any, weights: Any, group_size: int, scales: Any) -> Any:
+        multiply = self._torch._weight_int4pack_mm_for_cpu
+        return multiply(a, weights, group_size, scales)
 
 
 EPILOGUES = ("", "bias", "alpha", "alpha,beta", "residual,relu", "row_scale,column_scale,silu")
@@ -114,8 +129,59 @@ def test_pytorch_is_asked_for_the_workload(workload: Workload) -> None:
     torch = OnTheCpu()
     given, facts = Parameters.of(workload), problem(workload, seed=0)
     tensors = tensors_of(torch, workload, facts.inputs, "cpu")
-    c = product(torch, given, *operands(workload, tensors), tensors)()
-    assert check(facts, {"c": to_array(torch, given.out_dtype, c)}).error == ""
+    compute, _ = computation(torch, workload, tensors)
+    assert check(facts, {"c": to_array(torch, given.out_dtype, compute())}).error == ""
+
+
+WEIGHTS: list[dict[str, Any]] = [
+    {"b_dtype": "int8", "layout": "nn"},
+    {"b_dtype": "int8", "layout": "nt"},
+    {"b_dtype": "int4", "layout": "nt"},
+    {"b_dtype": "int4", "layout": "tt"},
+]
+MORE: list[dict[str, Any]] = [
+    {"dtype": "bfloat16", "group_size": 16, "zero_point": True},
+    {"dtype": "float16", "group_size": 64, "epilogue": "bias,gelu"},
+]
+QUANTISED = [matmul(m=24, n=32, k=64, **weights, **more) for weights in WEIGHTS for more in MORE]
+GROUPED = [
+    matmul(n=32, k=64, groups=(3, 0, 8, 5), dtype=dtype, layout=layout)
+    for dtype in ("bfloat16", "float16", "tf32")
+    for layout in ("nn", "nt", "tn")
+]
+GROUPED_WEIGHTS = matmul(
+    n=32, k=64, groups=(3, 0, 8), dtype="bfloat16", b_dtype="int4", group_size=32, layout="nt"
+)
+
+
+@pytest.mark.parametrize("workload", [*QUANTISED, *GROUPED, GROUPED_WEIGHTS], ids=str)
+def test_weights_and_groups_are_the_workloads_own(workload: Workload) -> None:
+    test_pytorch_is_asked_for_the_workload(workload)
+
+
+def test_what_is_no_call_on_the_workloads_arrays_is_said() -> None:
+    torch, facts = OnTheCpu(), problem(GROUPED_WEIGHTS, seed=0)
+    _, how = computation(
+        torch, GROUPED_WEIGHTS, tensors_of(torch, GROUPED_WEIGHTS, facts.inputs, "cpu")
+    )
+    assert how == {"weights": "dequantised beforehand", "groups": "one call each"}
+
+
+INT4 = [
+    matmul(m=m, n=32, k=256, dtype="bfloat16", b_dtype="int4", group_size=group_size, layout="nt")
+    for m, group_size in ((1, 32), (24, 128), (5, 256))
+]
+AT_ONCE = [each for each in GROUPED if each["dtype"] == "bfloat16" and each["layout"] != "tn"]
+
+
+@pytest.mark.parametrize("workload", [*INT4, *AT_ONCE], ids=str)
+def test_pytorchs_own_kernels_are_asked_for_the_workload(workload: Workload) -> None:
+    torch, facts = OnTheCpu(), problem(workload, seed=0)
+    rival = library("grouped_mm" if workload in AT_ONCE else "tinygemm")
+    assert isinstance(rival, SpecialProduct)
+    tensors = tensors_of(torch, workload, facts.inputs, "cpu")
+    c = rival.computation(torch, workload, tensors)()
+    assert check(facts, {"c": to_array(torch, "bfloat16", c)}).error == ""
 
 
 # With PyTorch and a GPU
@@ -143,7 +209,8 @@ class TestCublas(_OnCuda):
     @pytest.fixture
     def workloads(self) -> Sequence[Workload]:
         plain = ("float16", "bfloat16", "tf32", "float64")
-        return [each for each in WORKLOADS if each["dtype"] in plain]
+        every = [*WORKLOADS, *QUANTISED, *GROUPED]
+        return [each for each in every if each["dtype"] in plain]
 
 
 class TestCublasLt(_OnCuda):
@@ -153,7 +220,27 @@ class TestCublasLt(_OnCuda):
 
     @pytest.fixture
     def workloads(self) -> Sequence[Workload]:
-        return WORKLOADS
+        return [*WORKLOADS, *QUANTISED, *GROUPED]
+
+
+class TestInt4(_OnCuda):
+    @pytest.fixture
+    def library(self) -> Library:
+        return library("tinygemm")
+
+    @pytest.fixture
+    def workloads(self) -> Sequence[Workload]:
+        return INT4
+
+
+class TestGrouped(_OnCuda):
+    @pytest.fixture
+    def library(self) -> Library:
+        return library("grouped_mm")
+
+    @pytest.fixture
+    def workloads(self) -> Sequence[Workload]:
+        return AT_ONCE
 
 
 def test_flushing_leaves_the_result_alone() -> None:

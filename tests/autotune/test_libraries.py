@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,14 @@ def with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+WEIGHTS: dict[str, Any] = {
+    "dtype": "bfloat16",
+    "b_dtype": "int4",
+    "group_size": 32,
+    "layout": "nt",
+}
+
+
 @pytest.mark.parametrize(
     ("workload", "rivals"),
     [
@@ -73,8 +82,17 @@ def with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         (matmul(m=8, n=16, k=32, dtype="float8_e5m2", layout="nt"), []),
         (matmul(m=32, n=16, k=32, dtype="int8"), ["cublaslt"]),
         (matmul(m=16, n=16, k=32, dtype="int8"), []),
-        (matmul(m=8, n=16, k=32, dtype="float16", b_dtype="int4", layout="nt"), []),
-        (matmul(n=16, k=32, dtype="float16", groups=(3, 5)), []),
+        (matmul(m=8, n=16, k=32, **WEIGHTS | {"dtype": "float16"}), ["cublas", "cublaslt"]),
+        (matmul(m=8, n=16, k=128, **WEIGHTS), ["cublas", "cublaslt", "tinygemm"]),
+        (matmul(m=8, n=16, k=128, zero_point=True, **WEIGHTS), ["cublas", "cublaslt"]),
+        (matmul(m=8, n=16, k=64, **WEIGHTS), ["cublas", "cublaslt"]),
+        (matmul(n=16, k=32, dtype="float16", groups=(3, 5)), ["cublas", "cublaslt"]),
+        (
+            matmul(n=16, k=32, dtype="bfloat16", groups=(3, 5)),
+            ["cublas", "cublaslt", "grouped_mm"],
+        ),
+        (matmul(n=12, k=32, dtype="bfloat16", groups=(3, 5)), ["cublas", "cublaslt"]),
+        (matmul(n=16, k=32, dtype="bfloat16", groups=(3, 5), epilogue="bias"), []),
     ],
     ids=str,
 )
