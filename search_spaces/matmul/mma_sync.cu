@@ -6,6 +6,7 @@
 // that nobody waits for memory, and one barrier a tile is enough, for a tile is overwritten only
 // after the next one's barrier. Tiles lie in shared memory as the matrices do in global memory,
 // swizzled (tiles.h), and are transposed, where k is not the fast axis, on the way to registers.
+// A quantised B stays integers until it is in registers, and is restored just before a product.
 //
 //   matmul:  groups (tiles of C, SPLIT_K, BATCH); writes C, or sums of a part of k if SPLIT_K > 1
 //   reduce:  adds the parts (split_k.h), only if SPLIT_K > 1
@@ -19,234 +20,31 @@
 #ifndef TILES_H
 #include "tiles.h"
 #endif
-
-// ---- The workload
-
-#ifndef M
-#define M 4096  // rows of C
+#ifndef MMA_SYNC_SCHEDULE_H
+#include "mma_sync_schedule.h"
+#include "mma_sync_tiles.h"
+#if QUANTISED
+#include "quantised.h"
+#include "mma_sync_quantised.h"
+#else
+#include "mma_sync_plain.h"
 #endif
-#ifndef N
-#define N 4096  // columns of C
 #endif
-#ifndef K
-#define K 4096  // length of the sums
-#endif
-#ifndef A_ALONG_K
-#define A_ALONG_K 1  // 1: A is stored m x k, neighbours in memory differ in k; 0: k x m
-#endif
-#ifndef B_ALONG_K
-#define B_ALONG_K 0  // 1: B is stored n x k; 0: k x n
-#endif
-#ifndef STORED
-#define STORED ushort    // an element of A and B: its bits, or float for tf32
-#define STORED_BYTES 2   // of it
-#define SUM float        // of the tensor cores: float, int, or unsigned for two of float16
-#define SUM_WORDS 4      // registers for 16 x 8 sums: 4, or 2 if of float16
-#define PARTIAL float    // of the sums of a part of k in memory
-#define VALUE float      // of the epilogue
-#define C_TYPE ushort    // an element of C
-#define VALUE_TO_C(x) float_to_half(x)  // its bits
-#endif
-#ifndef A_COPY
-#define A_COPY 16  // bytes that one copy moves: 16, 8 or 4, as every row of A begins at a multiple
-#define B_COPY 16  // of them; or 0: element by element through registers
-#endif
-#ifndef C_LANES
-#define C_LANES 8  // neighbours in a row of C that are stored together, up to 16 bytes
-#endif
-#ifndef EPILOGUE
-#define EPILOGUE_PARAMETERS                   // further kernel parameters, each after a comma
-#define EPILOGUE(value, row, column) (value)  // rows are counted through the whole batch
-#endif
-
-// ---- The schedule
-
-#ifndef BLOCK_M
-#define BLOCK_M 128  // rows of C of a block
-#endif
-#ifndef BLOCK_N
-#define BLOCK_N 128  // columns of C of a block
-#endif
-#ifndef BLOCK_K
-#define BLOCK_K 32  // steps of k between two barriers
-#endif
-#ifndef WARP_M
-#define WARP_M 64  // rows of C of a warp
-#endif
-#ifndef WARP_N
-#define WARP_N 64  // columns of C of a warp
-#endif
-#ifndef STAGES
-#define STAGES 3  // tiles in shared memory: one is multiplied while the others are filled
-#endif
-#ifndef FRAGMENTS
-#define FRAGMENTS 2  // sets of fragments: 2 loads one while the other is multiplied
-#endif
-#ifndef STAGED_STORE
-#define STAGED_STORE 1  // 1: C goes through shared memory, so that warps write whole lines
-#endif
-#ifndef RESIDENT
-#define RESIDENT 1  // blocks that share a unit: compilers keep to the registers that this leaves
-#endif
-#ifndef SPLIT_K
-#define SPLIT_K 1  // parts of k, each computed by other blocks
-#endif
-#ifndef RASTER
-#define RASTER 8  // rows of tiles walked together, column by column, so that tiles meet in cache
-#endif
-
 #if SPLIT_K > 1 && !defined(SPLIT_K_H)
 #include "split_k.h"
 #endif
-
-// ---- What follows from these
-
-#define WARPS_N (BLOCK_N / WARP_N)
-#define THREADS (32 * (BLOCK_M / WARP_M) * WARPS_N)
-#define TILES_M ((M + BLOCK_M - 1) / BLOCK_M)
-#define TILES_N ((N + BLOCK_N - 1) / BLOCK_N)
-#define TILES_K ((K + BLOCK_K - 1) / BLOCK_K)
-#define STEP_K (32 / STORED_BYTES)  // of k in one product
-#define STEPS (BLOCK_K / STEP_K)
-#define FRAGMENTS_M (WARP_M / 16)
-#define FRAGMENTS_N (WARP_N / 16)  // pairs of 8 columns
-#define A_TILE_BYTES (BLOCK_M * BLOCK_K * STORED_BYTES)
-#define STAGE_BYTES (A_TILE_BYTES + BLOCK_N * BLOCK_K * STORED_BYTES)
-#define SLAB_PITCH (WARP_N + 8)  // words of a line on the way to C: lanes of a store meet no bank
-
-// ---- Tiles: `block` rows (columns of B) by BLOCK_K, in lines along the fast axis
-
-template <int ALONG_K, int BLOCK> struct Tile {
-    static const int LINES = ALONG_K ? BLOCK : BLOCK_K;
-    static const int LENGTH = ALONG_K ? BLOCK_K : BLOCK;  // elements of a line
-    static const int CHUNKS = LENGTH * STORED_BYTES / 16;
-    static const int TURN = ALONG_K || STORED_BYTES < 4 ? 1 : 2;
-
-    // Where, in the tile, an element lies.
-    static FUNCTION int offset(int line, int element)
-    {
-        return swizzled(line, element * STORED_BYTES / 16, CHUNKS, TURN) +
-               element * STORED_BYTES % 16;
-    }
-};
-
-// How the block's threads share a tile in pieces of COPY bytes (single elements if that is 0): piece
-// i of a thread lies `line(i)` and `element(i)` further than the thread's first one.
-template <typename TILE, int COPY> struct Pieces {
-    static const int WIDE = COPY ? COPY / STORED_BYTES : 1;  // elements of a piece
-    static const int OF_LINE = TILE::LENGTH / WIDE;
-    static const int ALL = TILE::LINES * OF_LINE;
-    static const int OF_THREAD = (ALL + THREADS - 1) / THREADS;
-
-    static FUNCTION int first_line() { return LOCAL_ID(0) / OF_LINE; }
-    static FUNCTION int first_element() { return LOCAL_ID(0) % OF_LINE * WIDE; }
-    static FUNCTION int line(int i) { return i * THREADS / OF_LINE; }
-    static FUNCTION int element(int i) { return i * THREADS % OF_LINE * WIDE; }
-};
-
-// This thread's pieces of a tile; the first is at `from` in a matrix with lines of `length`. What
-// lies `lines_left` lines or `length_left` elements from there, or beyond, is outside, and zero.
-template <typename TILE, int COPY>
-FUNCTION void fetch(unsigned char *tile, const STORED *from, const int length, int lines_left,
-                    int length_left)
-{
-    typedef Pieces<TILE, COPY> PIECES;
-    const int first_line = PIECES::first_line(), first_element = PIECES::first_element();
-#pragma unroll(COPY == 16 ? PIECES::OF_THREAD : 8)
-    for (int i = 0; i < PIECES::OF_THREAD; i++) {
-        const int line = PIECES::line(i), element = PIECES::element(i);
-        if (PIECES::ALL % THREADS != 0 && i * THREADS + LOCAL_ID(0) >= PIECES::ALL) break;
-        const bool inside = line < lines_left && element < length_left;
-        const STORED *piece = from + ((size_t)line * length + element);
-        unsigned char *to = tile + TILE::offset(first_line + line, first_element + element);
-        if (COPY)
-            copy_async<COPY ? COPY : 4>(shared_address(to), piece, inside);
-        else
-            *(STORED *)to = inside ? *piece : (STORED)0;
-    }
-}
-
-// ---- Fragments: 16 rows (columns of B) by 32 bytes of k in four registers
-//
-// Register i is of rows 0 to 7 or 8 to 15, and of the first or last 16 bytes of k. `half_row` and
-// `half_k` say which: for A the rows change faster, for B, where two registers make an operand, k.
-
-template <int IS_B> FUNCTION int half_row(int i) { return IS_B ? i / 2 : i % 2; }
-template <int IS_B> FUNCTION int half_k(int i) { return IS_B ? i % 2 : i / 2; }
-
-// k is the fast axis: the matrices that the instruction loads are just those.
-template <typename TILE, int IS_B>
-FUNCTION void load_along_k(unsigned (&r)[4], const unsigned char *tile, int row, int step)
-{
-    const int lane = LOCAL_ID(0) % 32, i = lane / 8;
-    const int line = row + half_row<IS_B>(i) * 8 + lane % 8;
-    const int element = step * STEP_K + half_k<IS_B>(i) * (STEP_K / 2);
-    load_matrices(r, shared_address(tile + TILE::offset(line, element)));
-}
-
-// 2-byte elements across k: the instruction transposes.
-template <typename TILE, int IS_B>
-FUNCTION void load_across_k2(unsigned (&r)[4], const unsigned char *tile, int row, int step)
-{
-    const int lane = LOCAL_ID(0) % 32, i = lane / 8;
-    const int line = step * STEP_K + half_k<IS_B>(i) * 8 + lane % 8;
-    load_transposed(r, shared_address(tile + TILE::offset(line, row + half_row<IS_B>(i) * 8)));
-}
-
-// 4-byte elements across k: a register is one element.
-template <typename TILE, int IS_B>
-FUNCTION void load_across_k4(unsigned (&r)[4], const unsigned char *tile, int row, int step)
-{
-    const int lane = LOCAL_ID(0) % 32;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int line = step * STEP_K + half_k<IS_B>(i) * 4 + lane % 4;
-        const int element = row + half_row<IS_B>(i) * 8 + lane / 4;
-        r[i] = *(const unsigned *)(tile + TILE::offset(line, element));
-    }
-}
-
-// 1-byte elements across k: transposed as pairs of neighbouring rows, which are then taken apart.
-// Matrix 2 h + i has lines 4 j + 2 i and 4 j + 2 i + 1 of half h of k, so that a lane ends up with
-// four neighbours in k. What was an even row comes first, what was an odd one 8 rows later.
-template <typename TILE, int IS_B>
-FUNCTION void load_across_k1(unsigned (&r)[4], const unsigned char *tile, int row, int step)
-{
-    const int lane = LOCAL_ID(0) % 32, i = lane / 8, j = lane % 8;
-    const int line = step * STEP_K + i / 2 * 16 + j / 2 * 4 + i % 2 * 2 + j % 2;
-    unsigned pairs[4];
-    load_transposed(pairs, shared_address(tile + TILE::offset(line, row)));
-#pragma unroll
-    for (int at = 0; at < 4; at++) {
-        const int h = half_k<IS_B>(at);
-        r[at] = __byte_perm(pairs[2 * h], pairs[2 * h + 1], half_row<IS_B>(at) ? 0x7531 : 0x6420);
-    }
-}
-
-template <typename TILE, int ALONG_K, int IS_B>
-FUNCTION void load(unsigned (&r)[4], const unsigned char *tile, int row, int step)
-{
-    if (ALONG_K)
-        load_along_k<TILE, IS_B>(r, tile, row, step);
-    else if (STORED_BYTES == 4)
-        load_across_k4<TILE, IS_B>(r, tile, row, step);
-    else if (STORED_BYTES == 2)
-        load_across_k2<TILE, IS_B>(r, tile, row, step);
-    else
-        load_across_k1<TILE, IS_B>(r, tile, row, step);
-}
 
 // Row and column of C, within a warp's, of sum i of fragments fragment_m and pair fragment_n.
 FUNCTION int row_of(int fragment, int i)
 {
     const int row = sum_row(LOCAL_ID(0) % 32, i % 4);
-    return fragment * 16 + (A_ALONG_K || STORED_BYTES > 1 ? row : row % 8 * 2 + row / 8);
+    return fragment * 16 + (A_INTERLEAVED ? row % 8 * 2 + row / 8 : row);
 }
 
 FUNCTION int column_of(int fragment, int half, int i)
 {
     const int column = sum_column(LOCAL_ID(0) % 32, i % 4);
-    return fragment * 16 + (B_ALONG_K || STORED_BYTES > 1 ? half * 8 + column : column * 2 + half);
+    return fragment * 16 + (B_INTERLEAVED ? column * 2 + half : half * 8 + column);
 }
 
 // ---- C
@@ -266,55 +64,39 @@ FUNCTION float value_of(const unsigned (&sums)[2], int i)
 #define RESULT_LANES C_LANES
 #endif
 
+#if QUANTISED && ZERO_POINT
+#define GIVEN const ushort *RESTRICT b_scale, const ushort *RESTRICT b_zero,
+#elif QUANTISED
+#define GIVEN const ushort *RESTRICT b_scale,
+#else
+#define GIVEN
+#endif
+
 KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a,
-                                                        const STORED *RESTRICT b, RESULT)
+                                                        const B_STORED *RESTRICT b, GIVEN RESULT)
 {
     extern __shared__ __align__(128) unsigned char shared[];
 
-    const int first_row = tile_row(GROUP_ID(0), TILES_M, TILES_N, RASTER) * BLOCK_M;
+    const int first_row = tile_row(GROUP_ID(0), TILES_M, TILES_N, RASTER) * BLOCK_M, row_end = M;
     const int first_column = tile_column(GROUP_ID(0), TILES_M, TILES_N, RASTER) * BLOCK_N;
-    const int part = GROUP_ID(1), batch = GROUP_ID(2);
-    const int first_tile = first_step_of(part, TILES_K, SPLIT_K);
+    const int part = GROUP_ID(1), batch = GROUP_ID(2), product = batch;
+    const int first_k = first_step_of(part, TILES_K, SPLIT_K) * BLOCK_K;
     const int tiles = steps_of(part, TILES_K, SPLIT_K);
     const int warp = LOCAL_ID(0) / 32;
     const int warp_row = warp / WARPS_N * WARP_M, warp_column = warp % WARPS_N * WARP_N;
-    a += (size_t)batch * M * K;
-    b += (size_t)batch * K * N;
 
-    typedef Tile<A_ALONG_K, BLOCK_M> TileA;
-    typedef Tile<B_ALONG_K, BLOCK_N> TileB;
-    const bool guard_m = M % BLOCK_M != 0, guard_n = N % BLOCK_N != 0, guard_k = K % BLOCK_K != 0;
-
-    // Where this thread's pieces of the next tiles begin, and how many rows are left from there.
-    typedef Pieces<TileA, A_COPY> PiecesA;
-    typedef Pieces<TileB, B_COPY> PiecesB;
-    const int a_row = first_row + (A_ALONG_K ? PiecesA::first_line() : PiecesA::first_element());
-    const int b_row = first_column + (B_ALONG_K ? PiecesB::first_line() : PiecesB::first_element());
-    const int a_step = A_ALONG_K ? PiecesA::first_element() : PiecesA::first_line();
-    const int b_step = B_ALONG_K ? PiecesB::first_element() : PiecesB::first_line();
-    int k = first_tile * BLOCK_K;
-    a += A_ALONG_K ? (size_t)a_row * K + k + a_step : (size_t)(k + a_step) * M + a_row;
-    b += B_ALONG_K ? (size_t)b_row * K + k + b_step : (size_t)(k + b_step) * N + b_row;
-    const int rows_left = guard_m ? M - a_row : BLOCK_M;
-    const int columns_left = guard_n ? N - b_row : BLOCK_N;
-
-#define FETCH(tile, stage)                                                                       \
-    if ((tile) < tiles) {                                                                        \
-        unsigned char *to = shared + (stage) * STAGE_BYTES;                                      \
-        const int a_left = guard_k ? K - k - a_step : BLOCK_K;                                   \
-        const int b_left = guard_k ? K - k - b_step : BLOCK_K;                                   \
-        if (A_ALONG_K)                                                                           \
-            fetch<TileA, A_COPY>(to, a, K, rows_left, a_left);                                   \
-        else                                                                                     \
-            fetch<TileA, A_COPY>(to, a, M, a_left, rows_left);                                   \
-        if (B_ALONG_K)                                                                           \
-            fetch<TileB, B_COPY>(to + A_TILE_BYTES, b, K, columns_left, b_left);                 \
-        else                                                                                     \
-            fetch<TileB, B_COPY>(to + A_TILE_BYTES, b, N, b_left, columns_left);                 \
-        k += BLOCK_K;                                                                            \
-        a += (size_t)BLOCK_K * (A_ALONG_K ? 1 : M);                                              \
-        b += (size_t)BLOCK_K * (B_ALONG_K ? 1 : N);                                              \
-    }                                                                                            \
+    Source source(a + (size_t)batch * M * K, b + (size_t)product * K * N / B_PACKED, first_row,
+                  row_end, first_column, first_k);
+#if QUANTISED
+    const size_t first_quantum = (size_t)product * QUANTUM_GROUPS * N;
+    source.column = first_column;
+    source.scale = b_scale + first_quantum;
+#if ZERO_POINT
+    source.zero = b_zero + first_quantum;
+#endif
+#endif
+#define FETCH(tile, stage)                                                     \
+    if ((tile) < tiles) source.fetch_next(shared + (stage) * STAGE_BYTES); \
     copy_commit()
 
     SUM sums[FRAGMENTS_M][2 * FRAGMENTS_N][SUM_WORDS];
@@ -326,17 +108,10 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
             for (int word = 0; word < SUM_WORDS; word++) sums[i][j][word] = 0;
         }
     }
-    unsigned a_fragments[FRAGMENTS][FRAGMENTS_M][4], b_fragments[FRAGMENTS][FRAGMENTS_N][4];
-
-#define LOAD(set, stage, step)                                                                 \
-    {                                                                                          \
-        const unsigned char *from = shared + (stage) * STAGE_BYTES;                            \
-        _Pragma("unroll") for (int i = 0; i < FRAGMENTS_M; i++)                                \
-            load<TileA, A_ALONG_K, 0>(a_fragments[set][i], from, warp_row + i * 16, step);     \
-        _Pragma("unroll") for (int j = 0; j < FRAGMENTS_N; j++)                                \
-            load<TileB, B_ALONG_K, 1>(b_fragments[set][j], from + A_TILE_BYTES,                \
-                                      warp_column + j * 16, step);                             \
-    }
+    Operands operands[FRAGMENTS];
+#define LOAD(set, tile, stage, step)                                                            \
+    operands[set].load(shared + (stage) * STAGE_BYTES, warp_row, warp_column, step,             \
+                       first_k + (tile) * BLOCK_K)
 
 #pragma unroll
     for (int tile = 0; tile < STAGES - 1; tile++) {
@@ -346,7 +121,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
     if (FRAGMENTS == 2) {
         copy_wait<STAGES - 2>();
         __syncthreads();
-        LOAD(0, 0, 0);
+        LOAD(0, 0, 0, 0);
     }
     for (int tile = 0; tile < tiles; tile++) {
 #pragma unroll
@@ -358,22 +133,16 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
                 __syncthreads();
             }
             if (FRAGMENTS == 1) {
-                LOAD(0, stage, step);
+                LOAD(0, tile, stage, step);
             } else if (step + 1 < STEPS) {
-                LOAD((step + 1) % FRAGMENTS, stage, step + 1);
+                LOAD((step + 1) % FRAGMENTS, tile, stage, step + 1);
             } else {
-                LOAD((step + 1) % FRAGMENTS, next_stage, 0);
+                LOAD((step + 1) % FRAGMENTS, tile + 1, next_stage, 0);
             }
             if (step == 0) {
                 FETCH(tile + STAGES - 1, free_stage);
             }
-#pragma unroll
-            for (int i = 0; i < FRAGMENTS_M; i++) {
-#pragma unroll
-                for (int j = 0; j < 2 * FRAGMENTS_N; j++)
-                    multiply(sums[i][j], a_fragments[step % FRAGMENTS][i],
-                             b_fragments[step % FRAGMENTS][j / 2] + j % 2 * 2);
-            }
+            operands[step % FRAGMENTS].multiply_into(sums);
         }
         free_stage = stage;
         stage = next_stage;
@@ -384,11 +153,11 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
 #if SPLIT_K > 1
     PARTIAL *part_of_c = partial + ((size_t)batch * SPLIT_K + part) * M * N;
 #define STORE(lanes, row, column, values)                      \
-    if ((!guard_m || (row) < M) && (!guard_n || (column) < N)) \
+    if ((!GUARD_M || (row) < row_end) && (!GUARD_N || (column) < N)) \
     store<lanes>(part_of_c + (size_t)(row)*N + (column), values)
 #else
 #define STORE(lanes, row, column, values)                                                 \
-    if ((!guard_m || (row) < M) && (!guard_n || (column) < N)) {                          \
+    if ((!GUARD_M || (row) < row_end) && (!GUARD_N || (column) < N)) {                          \
         const size_t c_row = (size_t)batch * M + (row);                                   \
         C_TYPE stored[lanes];                                                           \
         _Pragma("unroll") for (int lane = 0; lane < lanes; lane++) stored[lane] =         \
@@ -428,7 +197,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
     }
 #else
     // A lane has two neighbours of a row at a time; four lanes make 32 bytes of float32.
-    const int pair = B_ALONG_K || STORED_BYTES > 1 ? 2 : 1;
+    const int pair = B_INTERLEAVED ? 1 : 2;
     const int lanes = pair < RESULT_LANES ? pair : RESULT_LANES;
 #pragma unroll
     for (int i = 0; i < FRAGMENTS_M; i++) {

@@ -17,7 +17,6 @@ from search_spaces.matmul.portable_resources import (
     next_power_of_two,
     no_empty_part,
 )
-from search_spaces.matmul.tensor_core_types import DEPTH_BYTES
 from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.space import Constraint, Knob, boolean, choice, power_of_two
 
@@ -126,7 +125,7 @@ def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
     )
     yield Constraint(
         ("warp_m", "warp_n", "block_k"),
-        lambda m, n, k: (m // 16) * (n // 8) * (k // problem.step_k) <= MAX_PRODUCTS,
+        lambda m, n, k: (m // 16) * (n // 8) * (k // problem.product_k) <= MAX_PRODUCTS,
         f"{{warp_m}}x{{warp_n}}x{{block_k}} are more than {MAX_PRODUCTS} products in a loop body, "
         "which outgrows instruction caches",
     )
@@ -136,8 +135,8 @@ def _walk_along_k(problem: Problem) -> Iterator[Constraint]:
     yield Constraint(
         ("fragments", "block_k"),
         lambda fragments, block_k: fragments == 1 or block_k >= 2 * problem.step_k,
-        f"one product takes {DEPTH_BYTES} bytes of k, all of a tile of {{block_k}}: there is no "
-        "second set of operands to load ahead",
+        f"operands are loaded for {problem.step_k} steps of k, all of a tile of {{block_k}}: there "
+        "is no second set to load ahead",
     )
     yield Constraint(
         ("stages", "block_k", "split_k"),

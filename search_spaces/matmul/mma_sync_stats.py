@@ -33,7 +33,6 @@ def statistics(
     """
     grid = Grid.of(problem, schedule)
     scratch_bytes = problem.partial_sums_bytes(grid.parts)
-    copy_bytes = min(problem.a_copy_bytes, problem.b_copy_bytes)
     groups = grid.tiles * grid.parts * problem.batch
     registers = problem.registers(*(schedule[name] for name in ("warp_m", "warp_n", "fragments")))
     kept_bytes = shared_bytes(problem, schedule)
@@ -47,11 +46,16 @@ def statistics(
         dram_bytes=_dram_bytes(problem, grid, schedule, target, arrays_bytes) + 2 * scratch_bytes,
         l2_bytes=_l2_bytes(problem, grid, schedule) + 2 * scratch_bytes,
         working_set_bytes=kept_bytes + schedule["block_m"] * schedule["block_n"] * 4,
-        vector_lanes=max(1, copy_bytes // problem.element_bytes),
+        vector_lanes=_vector_lanes(problem),
         launches=1 if grid.parts == 1 else 2,
         scratch_bytes=scratch_bytes,
         extra=_extra(problem, grid, schedule, target, groups, registers),
     )
+
+
+def _vector_lanes(problem: Problem) -> int:
+    b_lanes = problem.b_copy_bytes * 8 // problem.b_bits
+    return max(1, min(problem.a_copy_bytes // problem.element_bytes, b_lanes))
 
 
 def _flops(problem: Problem, grid: Grid, schedule: Schedule) -> float:
@@ -76,7 +80,7 @@ def _dram_bytes(
     A band is the rows of tiles whose blocks run at the same time: `raster` of them, or as many as
     the units reach, one block each. Its rows of A stay in cache while B streams past.
     """
-    b_bytes = problem.k * problem.n * problem.element_bytes
+    b_bytes = problem.k * problem.n * problem.b_bits // 8
     a_bytes = problem.m * problem.k * problem.element_bytes
     if a_bytes + b_bytes <= target.limit("cache_bytes", 0):
         return float(arrays_bytes)
@@ -116,7 +120,7 @@ def _extra(
     tile_bytes = problem.tile_bytes(schedule["block_m"], schedule["block_n"], schedule["block_k"])
     resident = _resident(problem, schedule, target, registers)
     waves = groups / (max(1, target.limit("units", 1)) * resident)
-    operands_bytes = (warp_m + warp_n) * problem.element_bytes
+    operands_bytes = warp_m * problem.element_bytes + warp_n * problem.b_bits / 8
     return (
         ("flops_per_fragment_byte", 2.0 * warp_m * warp_n / operands_bytes),
         ("flight_bytes", float(resident * (schedule["stages"] - 1) * tile_bytes)),

@@ -1,7 +1,8 @@
 // A quantised B, integers of 8 or 4 bits, made numbers of the type of A: (b - zero) * scale, where
 // GROUP_SIZE_K neighbours in k share a zero and a scale. Stands after tensor_core.h.
 //
-// Needs K, N, B_BITS, ZERO_POINT, GROUP_SIZE_K and IS_BFLOAT, as skinny.cu explains them.
+// Needs K, N, B_BITS, ZERO_POINT, GROUP_SIZE_K and IS_BFLOAT, as skinny.cu and mma_sync_schedule.h
+// explain them.
 
 #ifndef QUANTISED_H
 #define QUANTISED_H
@@ -18,40 +19,60 @@ FUNCTION unsigned fma2(unsigned x, unsigned y, unsigned z)
     return result;
 }
 
-struct Quantum {
-    ushort scale, zero;  // the zero negated
-};
+// A scale and, in the upper half, the zero negated: one register for both.
+typedef unsigned Quantum;
+
+FUNCTION Quantum quantum_of(ushort scale, ushort zero) { return scale | (zero ^ 0x8000u) << 16; }
+FUNCTION unsigned scale2(Quantum quantum) { return __byte_perm(quantum, 0, 0x1010); }
+FUNCTION unsigned zero2(Quantum quantum) { return __byte_perm(quantum, 0, 0x3232); }
 
 // Of a column of B and the group of k that `step` is in; beyond the matrix, of its last ones.
 FUNCTION Quantum quantum_at(const ushort *b_scale, const ushort *b_zero, int column, int step)
 {
     const int groups = K / GROUP_SIZE_K, found = groups > 1 ? step / GROUP_SIZE_K : 0;
     const int group = found < groups ? found : groups - 1, n = column < N ? column : N - 1;
-    Quantum quantum = {b_scale[(size_t)group * N + n], 0x8000};
-    if (ZERO_POINT) quantum.zero = b_zero[(size_t)group * N + n] ^ 0x8000;
-    return quantum;
+    const size_t at = (size_t)group * N + n;
+    return quantum_of(b_scale[at], ZERO_POINT ? b_zero[at] : 0);
 }
 
 // Integers between 0 and 15, or 255, as bits beside an exponent, are numbers but for an addend that
 // is then taken off: 1024 in float16, 128 in bfloat16 (int4), 2^23 in float32.
-FUNCTION unsigned restored(unsigned biased, const Quantum &quantum)
+FUNCTION unsigned restored(unsigned biased, Quantum quantum)
 {
     const unsigned one = IS_BFLOAT ? 0x3F803F80 : 0x3C003C00;
     const unsigned bias = IS_BFLOAT ? 0xC308C308 : B_BITS == 4 ? 0xE408E408 : 0xE480E480;
     unsigned pair = fma2(biased, one, bias);
-    if (ZERO_POINT) pair = fma2(pair, one, quantum.zero * 0x10001u);
-    return fma2(pair, quantum.scale * 0x10001u, 0x80008000);
+    if (ZERO_POINT) pair = fma2(pair, one, zero2(quantum));
+    return fma2(pair, scale2(quantum), 0x80008000);
 }
 
-FUNCTION float restored(unsigned word, int i, const Quantum &quantum)
+FUNCTION float restored(unsigned word, int i, Quantum quantum)
 {
     const float value = __uint_as_float(__byte_perm(word, 0x4B000000, 0x7440 + i)) - 8388736.0f;
-    return (value + bfloat16_to_float(quantum.zero)) * bfloat16_to_float(quantum.scale);
+    const float zero = __uint_as_float(quantum & 0xFFFF0000), scale = __uint_as_float(quantum << 16);
+    return (ZERO_POINT ? value + zero : value) * scale;
+}
+
+// Neighbours 2 i and 2 i + 1 of the eight int4 of a word.
+FUNCTION unsigned restored_nibbles(unsigned word, int i, Quantum quantum)
+{
+    const unsigned spread = __byte_perm(word, word >> 4, i | (4 + i) << 8) & 0x000F000F;
+    return restored(spread ^ (IS_BFLOAT ? 0x43084308 : 0x64086408), quantum);
+}
+
+// Two bytes of a word.
+FUNCTION unsigned restored_bytes(unsigned word, int first, int second, Quantum quantum)
+{
+    const unsigned bytes = word ^ 0x80808080;
+    if (IS_BFLOAT)
+        return floats_to_bfloat16x2(restored(bytes, first, quantum),
+                                    restored(bytes, second, quantum));
+    return restored(__byte_perm(bytes, 0x64646464, first | 0x4040 | second << 8), quantum);
 }
 
 // Eight elements of a vector of B as those of A are kept. Those of int4 come as 0 and 4, 1 and 5,
 // 2 and 6, 3 and 7: neighbours of a register that are 16 bits apart in memory.
-FUNCTION uint4 expanded(const uint4 &v, int part, const Quantum &quantum)
+FUNCTION uint4 expanded(const uint4 &v, int part, Quantum quantum)
 {
     unsigned pairs[4];
 #pragma unroll
@@ -60,12 +81,7 @@ FUNCTION uint4 expanded(const uint4 &v, int part, const Quantum &quantum)
         const unsigned nibbles = (word(v, part) ^ 0x88888888) >> 4 * i & 0x000F000F;
         pairs[i] = restored(nibbles | (IS_BFLOAT ? 0x43004300 : 0x64006400), quantum);
 #else
-        const unsigned bytes = word(v, 2 * part + i / 2) ^ 0x80808080;
-        if (IS_BFLOAT)
-            pairs[i] = floats_to_bfloat16x2(restored(bytes, i % 2 * 2, quantum),
-                                            restored(bytes, i % 2 * 2 + 1, quantum));
-        else
-            pairs[i] = restored(__byte_perm(bytes, 0x64646464, i % 2 ? 0x5342 : 0x5140), quantum);
+        pairs[i] = restored_bytes(word(v, 2 * part + i / 2), i % 2 * 2, i % 2 * 2 + 1, quantum);
 #endif
     }
     return make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);

@@ -14,8 +14,10 @@ from search_spaces.matmul.epilogue import EpilogueCode, epilogue_code, store_cod
 from search_spaces.matmul.mma_sync import (
     REDUCE_THREADS,
     kernel_text,
+    operand_arguments,
     reduce_launch,
     rejected_form,
+    rejected_group_size,
     rejected_sizes,
 )
 from search_spaces.matmul.op import MATMUL
@@ -27,7 +29,6 @@ from search_spaces.matmul.tensor_core_types import capability, product
 from search_spaces.space import SearchSpace
 
 _SINCE = {"float8_e4m3": 89, "float8_e5m2": 89}  # conversions; everything else from sm_80 on
-_QUANTUM = 8  # elements of a quantised B that are restored together
 _TO_SUM = {  # dtype of A and B -> an element to what is added
     "float16": "half_to_float(x)",
     "bfloat16": "bfloat16_to_float(x)",
@@ -49,7 +50,7 @@ class Skinny:
 
     op = "matmul"
     name = "skinny"
-    version = 1
+    version = 2
     dialects = ("cuda",)
 
     def rejects(self, workload: Workload, target: Target) -> str:
@@ -67,7 +68,7 @@ class Skinny:
             return f"{target} does not compute in {given.epilogue_dtype}, only in {known_names}"
         return (
             _rejected_quantised(given)
-            or rejected_form(replace(given, b_dtype=given.dtype))
+            or rejected_form(given)
             or rejected_sizes(given)
             or _rejected_rows(workload)
         )
@@ -115,12 +116,7 @@ def _rejected_quantised(given: Parameters) -> str:
         return ""
     if given.layout[1] != "t":
         return "it restores a quantised B where that is stored n x k; use layout nt or tt"
-    if given.group_size % _QUANTUM and given.group_size != given.k:
-        return (
-            f"it restores {_QUANTUM} neighbours in k with one scale; a group of "
-            f"{given.group_size} is no multiple of that"
-        )
-    return ""
+    return rejected_group_size(given)
 
 
 def _rejected_rows(workload: Workload) -> str:
@@ -168,13 +164,11 @@ def _launches(
 ) -> tuple[Launch, ...]:
     blocks, parts, batch = groups(problem, schedule)
     finish = ("c", *epilogue.arguments)
-    quanta = [("b_scale", given.quantised), ("b_zero", given.zero_point)]
-    weights = ("b", *(name for name, there in quanta if there))
     main = Launch(
         "matmul",
         (blocks, parts, batch),
         (WARP * warps(schedule), 1, 1),
-        ("a", *weights, *(finish if parts == 1 else ("partial",))),
+        (*operand_arguments(given), *(finish if parts == 1 else ("partial",))),
         shared_bytes(problem, schedule),
     )
     if parts == 1:

@@ -342,14 +342,21 @@ FUNCTION int steps_of(int part, int steps, int parts)
 //
 // Shared memory has 32 banks of 4 bytes: eight chunks side by side use all of them. Matrix loads
 // and fragments take one chunk of each of eight lines at a time (or, for 4-byte elements across the
-// lines, two chunks of each of four lines: `turn` 2), and a copy fills whole lines. So the chunks of
-// a line are permuted by exclusive or with the line's number, as far as eight chunks reach.
+// lines and for vectors of 8 bytes, two chunks of each of four lines: `turn` 2; for vectors of 16,
+// four of each of two: 4), and a copy fills whole lines. So the chunks of a line are permuted by
+// exclusive or with the line's number, as far as eight chunks reach.
 
 FUNCTION int swizzled(int line, int chunk, const int chunks, const int turn)
 {
     const int lines = chunks < 8 ? 8 / chunks : 1;  // that share the 128 bytes of all banks
     const int permuted = chunk ^ (line / lines * turn & (chunks < 8 ? chunks - 1 : 7));
     return (line * chunks + permuted) * 16;
+}
+
+// Where a line of k goes that pairs of k are taken from: pair x of each of four eights side by side.
+FUNCTION int in_turn(int line)
+{
+    return line / 32 * 32 + line / 2 % 4 * 8 + line / 8 % 4 * 2 + line % 2;
 }
 
 // ---- What lane `lane` of a warp keeps of the sums of 16 rows by 8 columns
@@ -359,27 +366,10 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 
 #endif
 
-// C = epilogue(A B) on tensor cores: asynchronous copies into a ring of tiles in shared memory,
-// fragments of these in registers, and a tile of sums in the registers of each warp (sm_80 on).
-//
-// A block computes BLOCK_M x BLOCK_N elements of C, each warp WARP_M x WARP_N of them. It walks
-// along k in steps of BLOCK_K: STAGES - 1 tiles ahead of the one being multiplied are under way, so
-// that nobody waits for memory, and one barrier a tile is enough, for a tile is overwritten only
-// after the next one's barrier. Tiles lie in shared memory as the matrices do in global memory,
-// swizzled (tiles.h), and are transposed, where k is not the fast axis, on the way to registers.
-//
-//   matmul:  groups (tiles of C, SPLIT_K, BATCH); writes C, or sums of a part of k if SPLIT_K > 1
-//   reduce:  adds the parts (split_k.h), only if SPLIT_K > 1
+// What the kernel of mma_sync.cu is made for: the workload, the schedule, and what follows from both.
 
-#ifndef KERNEL
-#include "../dialects/cuda.h"
-#endif
-#ifndef TENSOR_CORE_H
-#include "../dialects/tensor_core.h"
-#endif
-#ifndef TILES_H
-#include "tiles.h"
-#endif
+#ifndef MMA_SYNC_SCHEDULE_H
+#define MMA_SYNC_SCHEDULE_H
 
 // ---- The workload
 
@@ -407,6 +397,14 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 #define VALUE float      // of the epilogue
 #define C_TYPE ushort    // an element of C
 #define VALUE_TO_C(x) float_to_half(x)  // its bits
+#endif
+#ifndef QUANTISED
+#define QUANTISED 0                // 1: B is (b - zero) * scale in the type of A
+#define B_BITS (8 * STORED_BYTES)  // an element of B: 8 or 4 if it is quantised, and signed
+#define ZERO_POINT 0               // 1: there are zeros
+#define GROUP_SIZE_K K             // neighbours in k that share a scale: all, or a multiple of 8
+#define IS_BFLOAT 0                // 1: A, scales and zeros are bfloat16; 0: float16
+#define QUANTUM_COPY 16            // as A_COPY, of scales and zeros
 #endif
 #ifndef A_COPY
 #define A_COPY 16  // bytes that one copy moves: 16, 8 or 4, as every row of A begins at a multiple
@@ -456,10 +454,6 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 #define RASTER 8  // rows of tiles walked together, column by column, so that tiles meet in cache
 #endif
 
-#if SPLIT_K > 1 && !defined(SPLIT_K_H)
-#include "split_k.h"
-#endif
-
 // ---- What follows from these
 
 #define WARPS_N (BLOCK_N / WARP_N)
@@ -467,34 +461,83 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 #define TILES_M ((M + BLOCK_M - 1) / BLOCK_M)
 #define TILES_N ((N + BLOCK_N - 1) / BLOCK_N)
 #define TILES_K ((K + BLOCK_K - 1) / BLOCK_K)
-#define STEP_K (32 / STORED_BYTES)  // of k in one product
+#define GUARD_M (M % BLOCK_M != 0)  // some tile reaches beyond the matrix
+#define GUARD_N (N % BLOCK_N != 0)
+#define GUARD_K (K % BLOCK_K != 0)
+#define PRODUCT_K (32 / STORED_BYTES)            // of k in one product
+#define STEP_K (QUANTISED ? 32 : PRODUCT_K)      // of k that fragments are loaded for
 #define STEPS (BLOCK_K / STEP_K)
 #define FRAGMENTS_M (WARP_M / 16)
 #define FRAGMENTS_N (WARP_N / 16)  // pairs of 8 columns
-#define A_TILE_BYTES (BLOCK_M * BLOCK_K * STORED_BYTES)
-#define STAGE_BYTES (A_TILE_BYTES + BLOCK_N * BLOCK_K * STORED_BYTES)
 #define SLAB_PITCH (WARP_N + 8)  // words of a line on the way to C: lanes of a store meet no bank
 
-// ---- Tiles: `block` rows (columns of B) by BLOCK_K, in lines along the fast axis
+// B in shared memory, in elements of memory, of which two of int4 share one.
+#if QUANTISED
+#define B_STORED unsigned char
+#define B_STORED_BYTES 1
+#else
+#define B_STORED STORED
+#define B_STORED_BYTES STORED_BYTES
+#endif
+#define B_PACKED (8 * B_STORED_BYTES / B_BITS)  // elements in one of memory
 
-template <int ALONG_K, int BLOCK> struct Tile {
-    static const int LINES = ALONG_K ? BLOCK : BLOCK_K;
-    static const int LENGTH = ALONG_K ? BLOCK_K : BLOCK;  // elements of a line
-    static const int CHUNKS = LENGTH * STORED_BYTES / 16;
-    static const int TURN = ALONG_K || STORED_BYTES < 4 ? 1 : 2;
+// Scales of the groups of k that a tile may lie in, and zeros; tiles begin at multiples of BLOCK_K.
+#define QUANTUM_GROUPS (GROUP_SIZE_K < K ? K / GROUP_SIZE_K : 1)
+#if QUANTISED && GROUP_SIZE_K < K && GROUP_SIZE_K % BLOCK_K != 0
+#define QUANTUM_LINES \
+    (BLOCK_K % GROUP_SIZE_K == 0 ? BLOCK_K / GROUP_SIZE_K : (BLOCK_K - 2) / GROUP_SIZE_K + 2)
+#else
+#define QUANTUM_LINES 1
+#endif
+#define QUANTUM_BYTES (QUANTISED ? QUANTUM_LINES * BLOCK_N * 2 : 0)  // of scales, or of zeros
 
-    // Where, in the tile, an element lies.
-    static FUNCTION int offset(int line, int element)
+#define A_TILE_BYTES (BLOCK_M * BLOCK_K * STORED_BYTES)
+#define B_TILE_BYTES (BLOCK_N * BLOCK_K * B_BITS / 8)
+#define STAGE_BYTES \
+    (A_TILE_BYTES + B_TILE_BYTES + (QUANTUM_BYTES * (1 + ZERO_POINT) + 127) / 128 * 128)
+
+// 1-byte elements across k come out of shared memory as pairs of rows (columns of B), 8 apart.
+#define A_INTERLEAVED (!A_ALONG_K && STORED_BYTES == 1)
+#define B_INTERLEAVED (!B_ALONG_K && B_BITS == 8)
+
+#endif
+
+// Tiles of A and B in shared memory, in lines along the fast axis of the matrix, and how a block's
+// threads fill them.
+
+#ifndef MMA_SYNC_TILES_H
+#define MMA_SYNC_TILES_H
+
+// `lines` by `length` elements of memory; `turn` as of `swizzled`. If IN_TURN, lines of k lie in the
+// order in which a step's products take them.
+template <int LINES_, int LENGTH_, int BYTES_, int TURN, int IN_TURN> struct Tile {
+    static const int LINES = LINES_, LENGTH = LENGTH_, BYTES = BYTES_;
+    static const int PITCH = LENGTH * BYTES, CHUNKS = PITCH / 16;
+
+    // Where, in the tile, an element lies, for a line that was put in its place; the same but for
+    // 8 PITCH of a line 8 further.
+    static FUNCTION int offset(int place, int element)
     {
-        return swizzled(line, element * STORED_BYTES / 16, CHUNKS, TURN) +
-               element * STORED_BYTES % 16;
+        return swizzled(place, element * BYTES / 16, CHUNKS, TURN) + element * BYTES % 16;
     }
+    static FUNCTION int place(int line) { return IN_TURN ? in_turn(line) : line; }
 };
+
+// Fragments of A beside a quantised B are vectors of 16 bytes; of B, 8 bytes of int8, 4 of int4.
+#define ACROSS_TURN (STORED_BYTES < 4 ? 1 : 2)
+typedef Tile<A_ALONG_K ? BLOCK_M : BLOCK_K, A_ALONG_K ? BLOCK_K : BLOCK_M, STORED_BYTES,
+             A_ALONG_K ? (QUANTISED ? 4 : 1) : ACROSS_TURN, QUANTISED && !A_ALONG_K>
+    TileA;
+typedef Tile<B_ALONG_K ? BLOCK_N : BLOCK_K, B_ALONG_K ? BLOCK_K / B_PACKED : BLOCK_N,
+             B_STORED_BYTES, B_ALONG_K ? (QUANTISED && B_BITS == 8 ? 2 : 1) : ACROSS_TURN,
+             QUANTISED && !B_ALONG_K>
+    TileB;
+typedef Tile<QUANTUM_LINES, BLOCK_N, 2, 0, 0> TileQuanta;
 
 // How the block's threads share a tile in pieces of COPY bytes (single elements if that is 0): piece
 // i of a thread lies `line(i)` and `element(i)` further than the thread's first one.
 template <typename TILE, int COPY> struct Pieces {
-    static const int WIDE = COPY ? COPY / STORED_BYTES : 1;  // elements of a piece
+    static const int WIDE = COPY ? COPY / TILE::BYTES : 1;  // elements of a piece
     static const int OF_LINE = TILE::LENGTH / WIDE;
     static const int ALL = TILE::LINES * OF_LINE;
     static const int OF_THREAD = (ALL + THREADS - 1) / THREADS;
@@ -507,8 +550,8 @@ template <typename TILE, int COPY> struct Pieces {
 
 // This thread's pieces of a tile; the first is at `from` in a matrix with lines of `length`. What
 // lies `lines_left` lines or `length_left` elements from there, or beyond, is outside, and zero.
-template <typename TILE, int COPY>
-FUNCTION void fetch(unsigned char *tile, const STORED *from, const int length, int lines_left,
+template <typename TILE, int COPY, typename T>
+FUNCTION void fetch(unsigned char *tile, const T *from, const int length, int lines_left,
                     int length_left)
 {
     typedef Pieces<TILE, COPY> PIECES;
@@ -518,14 +561,79 @@ FUNCTION void fetch(unsigned char *tile, const STORED *from, const int length, i
         const int line = PIECES::line(i), element = PIECES::element(i);
         if (PIECES::ALL % THREADS != 0 && i * THREADS + LOCAL_ID(0) >= PIECES::ALL) break;
         const bool inside = line < lines_left && element < length_left;
-        const STORED *piece = from + ((size_t)line * length + element);
-        unsigned char *to = tile + TILE::offset(first_line + line, first_element + element);
+        const T *piece = from + ((size_t)line * length + element);
+        const int place = TILE::place(first_line + line);
+        unsigned char *to = tile + TILE::offset(place, first_element + element);
         if (COPY)
             copy_async<COPY ? COPY : 4>(shared_address(to), piece, inside);
         else
-            *(STORED *)to = inside ? *piece : (STORED)0;
+            *(T *)to = inside ? *piece : (T)0;
     }
 }
+
+// What this thread copies next of a tile of C's operands, and how far the matrices reach from there.
+struct Source {
+    const STORED *a;
+    const B_STORED *b;
+    int a_step, b_step;  // from the tile's first step of k to its first piece
+    int rows_left, columns_left, k;
+#if QUANTISED
+    const ushort *scale, *zero;
+    int column;
+#endif
+
+    FUNCTION Source(const STORED *first_a, const B_STORED *first_b, int row, int row_end, int column,
+                    int first_k)
+        : k(first_k)
+    {
+        typedef Pieces<TileA, A_COPY> PiecesA;
+        typedef Pieces<TileB, B_COPY> PiecesB;
+        a_step = A_ALONG_K ? PiecesA::first_element() : PiecesA::first_line();
+        b_step = B_ALONG_K ? PiecesB::first_element() * B_PACKED : PiecesB::first_line();
+        row += A_ALONG_K ? PiecesA::first_line() : PiecesA::first_element();
+        column += B_ALONG_K ? PiecesB::first_line() : PiecesB::first_element();
+        const int a_k = k + a_step, b_k = k + b_step;
+        a = first_a + (A_ALONG_K ? (size_t)row * K + a_k : (size_t)a_k * M + row);
+        b = first_b + (B_ALONG_K ? ((size_t)column * K + b_k) / B_PACKED : (size_t)b_k * N + column);
+        rows_left = GUARD_M ? row_end - row : BLOCK_M;
+        columns_left = GUARD_N ? N - column : BLOCK_N;
+    }
+
+    FUNCTION void fetch_next(unsigned char *to)
+    {
+        const int a_left = GUARD_K ? K - k - a_step : BLOCK_K;
+        const int b_left = GUARD_K ? K - k - b_step : BLOCK_K;
+        if (A_ALONG_K)
+            fetch<TileA, A_COPY>(to, a, K, rows_left, a_left);
+        else
+            fetch<TileA, A_COPY>(to, a, M, a_left, rows_left);
+        to += A_TILE_BYTES;
+        if (B_ALONG_K)
+            fetch<TileB, B_COPY>(to, b, K / B_PACKED, columns_left, (b_left + B_PACKED - 1) / B_PACKED);
+        else
+            fetch<TileB, B_COPY>(to, b, N, b_left, columns_left);
+        fetch_quanta(to + B_TILE_BYTES);
+        k += BLOCK_K;
+        a += (size_t)BLOCK_K * (A_ALONG_K ? 1 : M);
+        b += (size_t)BLOCK_K * (B_ALONG_K ? 1 : N) / B_PACKED;
+    }
+
+#if QUANTISED
+    FUNCTION void fetch_quanta(unsigned char *to) const
+    {
+        typedef Pieces<TileQuanta, QUANTUM_COPY> PIECES;
+        const int group = (QUANTUM_GROUPS == 1 ? 0 : k / GROUP_SIZE_K) + PIECES::first_line();
+        const int first = column + PIECES::first_element(), left = GUARD_N ? N - first : BLOCK_N;
+        const size_t at = (size_t)group * N + first;
+        fetch<TileQuanta, QUANTUM_COPY>(to, scale + at, N, QUANTUM_GROUPS - group, left);
+        if (ZERO_POINT)
+            fetch<TileQuanta, QUANTUM_COPY>(to + QUANTUM_BYTES, zero + at, N,
+                                            QUANTUM_GROUPS - group, left);
+    }
+#else
+    FUNCTION void fetch_quanta(unsigned char *) const {}
+#endif
+};
 
 // ---- Fragments: 16 rows (columns of B) by 32 bytes of k in four registers
 //
@@ -535,23 +643,30 @@ FUNCTION void fetch(unsigned char *tile, const STORED *from, const int length, i
 template <int IS_B> FUNCTION int half_row(int i) { return IS_B ? i / 2 : i % 2; }
 template <int IS_B> FUNCTION int half_k(int i) { return IS_B ? i % 2 : i / 2; }
 
+// 2-byte elements across k, of the product `step`: the instruction transposes.
+template <typename TILE, int IS_B>
+FUNCTION void load_across_k2(unsigned (&r)[4], const unsigned char *tile, int row, int step)
+{
+    const int lane = LOCAL_ID(0) % 32, i = lane / 8;
+    const int line = step * PRODUCT_K + half_k<IS_B>(i) * 8 + lane % 8;
+    load_transposed(r, shared_address(tile + TILE::offset(line, row + half_row<IS_B>(i) * 8)));
+}
+
+#endif
+
+// The operands of a product, where B has the type of A: 32 bytes of k.
+
+#ifndef MMA_SYNC_PLAIN_H
+#define MMA_SYNC_PLAIN_H
+
 // k is the fast axis: the matrices that the instruction loads are just those.
 template <typename TILE, int IS_B>
 FUNCTION void load_along_k(unsigned (&r)[4], const unsigned char *tile, int row, int step)
 {
     const int lane = LOCAL_ID(0) % 32, i = lane / 8;
     const int line = row + half_row<IS_B>(i) * 8 + lane % 8;
-    const int element = step * STEP_K + half_k<IS_B>(i) * (STEP_K / 2);
+    const int element = step * PRODUCT_K + half_k<IS_B>(i) * (PRODUCT_K / 2);
     load_matrices(r, shared_address(tile + TILE::offset(line, element)));
-}
-
-// 2-byte elements across k: the instruction transposes.
-template <typename TILE, int IS_B>
-FUNCTION void load_across_k2(unsigned (&r)[4], const unsigned char *tile, int row, int step)
-{
-    const int lane = LOCAL_ID(0) % 32, i = lane / 8;
-    const int line = step * STEP_K + half_k<IS_B>(i) * 8 + lane % 8;
-    load_transposed(r, shared_address(tile + TILE::offset(line, row + half_row<IS_B>(i) * 8)));
 }
 
 // 4-byte elements across k: a register is one element.
@@ -561,7 +676,7 @@ FUNCTION void load_across_k4(unsigned (&r)[4], const unsigned char *tile, int ro
     const int lane = LOCAL_ID(0) % 32;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        const int line = step * STEP_K + half_k<IS_B>(i) * 4 + lane % 4;
+        const int line = step * PRODUCT_K + half_k<IS_B>(i) * 4 + lane % 4;
         const int element = row + half_row<IS_B>(i) * 8 + lane / 4;
         r[i] = *(const unsigned *)(tile + TILE::offset(line, element));
     }
@@ -574,7 +689,7 @@ template <typename TILE, int IS_B>
 FUNCTION void load_across_k1(unsigned (&r)[4], const unsigned char *tile, int row, int step)
 {
     const int lane = LOCAL_ID(0) % 32, i = lane / 8, j = lane % 8;
-    const int line = step * STEP_K + i / 2 * 16 + j / 2 * 4 + i % 2 * 2 + j % 2;
+    const int line = step * PRODUCT_K + i / 2 * 16 + j / 2 * 4 + i % 2 * 2 + j % 2;
     unsigned pairs[4];
     load_transposed(pairs, shared_address(tile + TILE::offset(line, row)));
 #pragma unroll
@@ -585,7 +700,7 @@ FUNCTION void load_across_k1(unsigned (&r)[4], const unsigned char *tile, int ro
 }
 
 template <typename TILE, int ALONG_K, int IS_B>
-FUNCTION void load(unsigned (&r)[4], const unsigned char *tile, int row, int step)
+FUNCTION void load_fragment(unsigned (&r)[4], const unsigned char *tile, int row, int step)
 {
     if (ALONG_K)
         load_along_k<TILE, IS_B>(r, tile, row, step);
@@ -597,17 +712,81 @@ FUNCTION void load(unsigned (&r)[4], const unsigned char *tile, int row, int ste
         load_across_k1<TILE, IS_B>(r, tile, row, step);
 }
 
+struct Operands {
+    unsigned a[FRAGMENTS_M][4], b[FRAGMENTS_N][4];
+
+    // Of `step` of the tile in a stage; `row`, `column`: of the warp.
+    FUNCTION void load(const unsigned char *stage, int row, int column, int step, int)
+    {
+#pragma unroll
+        for (int i = 0; i < FRAGMENTS_M; i++)
+            load_fragment<TileA, A_ALONG_K, 0>(a[i], stage, row + i * 16, step);
+#pragma unroll
+        for (int j = 0; j < FRAGMENTS_N; j++)
+            load_fragment<TileB, B_ALONG_K, 1>(b[j], stage + A_TILE_BYTES, column + j * 16, step);
+    }
+
+    // sums += a b
+    FUNCTION void multiply_into(SUM (&sums)[FRAGMENTS_M][2 * FRAGMENTS_N][SUM_WORDS]) const
+    {
+#pragma unroll
+        for (int i = 0; i < FRAGMENTS_M; i++) {
+#pragma unroll
+            for (int j = 0; j < 2 * FRAGMENTS_N; j++)
+                multiply(sums[i][j], a[i], b[j / 2] + j % 2 * 2);
+        }
+    }
+};
+
+#endif
+
+// C = epilogue(A B) on tensor cores: asynchronous copies into a ring of tiles in shared memory,
+// fragments of these in registers, and a tile of sums in the registers of each warp (sm_80 on).
+//
+// A block computes BLOCK_M x BLOCK_N elements of C, each warp WARP_M x WARP_N of them. It walks
+// along k in steps of BLOCK_K: STAGES - 1 tiles ahead of the one being multiplied are under way, so
+// that nobody waits for memory, and one barrier a tile is enough, for a tile is overwritten only
+// after the next one's barrier. Tiles lie in shared memory as the matrices do in global memory,
+// swizzled (tiles.h), and are transposed, where k is not the fast axis, on the way to registers.
+// A quantised B stays integers until it is in registers, and is restored just before a product.
+//
+//   matmul:  groups (tiles of C, SPLIT_K, BATCH); writes C, or sums of a part of k if SPLIT_K > 1
+//   reduce:  adds the parts (split_k.h), only if SPLIT_K > 1
+
+#ifndef KERNEL
+#include "../dialects/cuda.h"
+#endif
+#ifndef TENSOR_CORE_H
+#include "../dialects/tensor_core.h"
+#endif
+#ifndef TILES_H
+#include "tiles.h"
+#endif
+#ifndef MMA_SYNC_SCHEDULE_H
+#include "mma_sync_schedule.h"
+#include "mma_sync_tiles.h"
+#if QUANTISED
+#include "quantised.h"
+#include "mma_sync_quantised.h"
+#else
+#include "mma_sync_plain.h"
+#endif
+#endif
+#if SPLIT_K > 1 && !defined(SPLIT_K_H)
+#include "split_k.h"
+#endif
+
 // Row and column of C, within a warp's, of sum i of fragments fragment_m and pair fragment_n.
 FUNCTION int row_of(int fragment, int i)
 {
     const int row = sum_row(LOCAL_ID(0) % 32, i % 4);
-    return fragment * 16 + (A_ALONG_K || STORED_BYTES > 1 ? row : row % 8 * 2 + row / 8);
+    return fragment * 16 + (A_INTERLEAVED ? row % 8 * 2 + row / 8 : row);
 }
 
 FUNCTION int column_of(int fragment, int half, int i)
 {
     const int column = sum_column(LOCAL_ID(0) % 32, i % 4);
-    return fragment * 16 + (B_ALONG_K || STORED_BYTES > 1 ? half * 8 + column : column * 2 + half);
+    return fragment * 16 + (B_INTERLEAVED ? column * 2 + half : half * 8 + column);
 }
 
 // ---- C
@@ -627,55 +806,39 @@ FUNCTION float value_of(const unsigned (&sums)[2], int i)
 #define RESULT_LANES C_LANES
 #endif
 
+#if QUANTISED && ZERO_POINT
+#define GIVEN const ushort *RESTRICT b_scale, const ushort *RESTRICT b_zero,
+#elif QUANTISED
+#define GIVEN const ushort *RESTRICT b_scale,
+#else
+#define GIVEN
+#endif
+
 KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a,
-                                                        const STORED *RESTRICT b, RESULT)
+                                                        const B_STORED *RESTRICT b, GIVEN RESULT)
 {
     extern __shared__ __align__(128) unsigned char shared[];
 
-    const int first_row = tile_row(GROUP_ID(0), TILES_M, TILES_N, RASTER) * BLOCK_M;
+    const int first_row = tile_row(GROUP_ID(0), TILES_M, TILES_N, RASTER) * BLOCK_M, row_end = M;
     const int first_column = tile_column(GROUP_ID(0), TILES_M, TILES_N, RASTER) * BLOCK_N;
-    const int part = GROUP_ID(1), batch = GROUP_ID(2);
-    const int first_tile = first_step_of(part, TILES_K, SPLIT_K);
+    const int part = GROUP_ID(1), batch = GROUP_ID(2), product = batch;
+    const int first_k = first_step_of(part, TILES_K, SPLIT_K) * BLOCK_K;
     const int tiles = steps_of(part, TILES_K, SPLIT_K);
     const int warp = LOCAL_ID(0) / 32;
     const int warp_row = warp / WARPS_N * WARP_M, warp_column = warp % WARPS_N * WARP_N;
-    a += (size_t)batch * M * K;
-    b += (size_t)batch * K * N;
 
-    typedef Tile<A_ALONG_K, BLOCK_M> TileA;
-    typedef Tile<B_ALONG_K, BLOCK_N> TileB;
-    const bool guard_m = M % BLOCK_M != 0, guard_n = N % BLOCK_N != 0, guard_k = K % BLOCK_K != 0;
-
-    // Where this thread's pieces of the next tiles begin, and how many rows are left from there.
-    typedef Pieces<TileA, A_COPY> PiecesA;
-    typedef Pieces<TileB, B_COPY> PiecesB;
-    const int a_row = first_row + (A_ALONG_K ? PiecesA::first_line() : PiecesA::first_element());
-    const int b_row = first_column + (B_ALONG_K ? PiecesB::first_line() : PiecesB::first_element());
-    const int a_step = A_ALONG_K ? PiecesA::first_element() : PiecesA::first_line();
-    const int b_step = B_ALONG_K ? PiecesB::first_element() : PiecesB::first_line();
-    int k = first_tile * BLOCK_K;
-    a += A_ALONG_K ? (size_t)a_row * K + k + a_step : (size_t)(k + a_step) * M + a_row;
-    b += B_ALONG_K ? (size_t)b_row * K + k + b_step : (size_t)(k + b_step) * N + b_row;
-    const int rows_left = guard_m ? M - a_row : BLOCK_M;
-    const int columns_left = guard_n ? N - b_row : BLOCK_N;
-
-#define FETCH(tile, stage)                                                                       \
-    if ((tile) < tiles) {                                                                        \
-        unsigned char *to = shared + (stage) * STAGE_BYTES;                                      \
-        const int a_left = guard_k ? K - k - a_step : BLOCK_K;                                   \
-        const int b_left = guard_k ? K - k - b_step : BLOCK_K;                                   \
-        if (A_ALONG_K)                                                                           \
-            fetch<TileA, A_COPY>(to, a, K, rows_left, a_left);                                   \
-        else                                                                                     \
-            fetch<TileA, A_COPY>(to, a, M, a_left, rows_left);                                   \
-        if (B_ALONG_K)                                                                           \
-            fetch<TileB, B_COPY>(to + A_TILE_BYTES, b, K, columns_left, b_left);                 \
-        else                                                                                     \
-            fetch<TileB, B_COPY>(to + A_TILE_BYTES, b, N, b_left, columns_left);                 \
-        k += BLOCK_K;                                                                            \
-        a += (size_t)BLOCK_K * (A_ALONG_K ? 1 : M);                                              \
-        b += (size_t)BLOCK_K * (B_ALONG_K ? 1 : N);                                              \
-    }                                                                                            \
+    Source source(a + (size_t)batch * M * K, b + (size_t)product * K * N / B_PACKED, first_row,
+                  row_end, first_column, first_k);
+#if QUANTISED
+    const size_t first_quantum = (size_t)product * QUANTUM_GROUPS * N;
+    source.column = first_column;
+    source.scale = b_scale + first_quantum;
+#if ZERO_POINT
+    source.zero = b_zero + first_quantum;
+#endif
+#endif
+#define FETCH(tile, stage)                                                     \
+    if ((tile) < tiles) source.fetch_next(shared + (stage) * STAGE_BYTES); \
     copy_commit()
 
     SUM sums[FRAGMENTS_M][2 * FRAGMENTS_N][SUM_WORDS];
@@ -687,17 +850,10 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
             for (int word = 0; word < SUM_WORDS; word++) sums[i][j][word] = 0;
         }
     }
-    unsigned a_fragments[FRAGMENTS][FRAGMENTS_M][4], b_fragments[FRAGMENTS][FRAGMENTS_N][4];
-
-#define LOAD(set, stage, step)                                                                 \
-    {                                                                                          \
-        const unsigned char *from = shared + (stage) * STAGE_BYTES;                            \
-        _Pragma("unroll") for (int i = 0; i < FRAGMENTS_M; i++)                                \
-            load<TileA, A_ALONG_K, 0>(a_fragments[set][i], from, warp_row + i * 16, step);     \
-        _Pragma("unroll") for (int j = 0; j < FRAGMENTS_N; j++)                                \
-            load<TileB, B_ALONG_K, 1>(b_fragments[set][j], from + A_TILE_BYTES,                \
-                                      warp_column + j * 16, step);                             \
-    }
+    Operands operands[FRAGMENTS];
+#define LOAD(set, tile, stage, step)                                                            \
+    operands[set].load(shared + (stage) * STAGE_BYTES, warp_row, warp_column, step,             \
+                       first_k + (tile) * BLOCK_K)
 
 #pragma unroll
     for (int tile = 0; tile < STAGES - 1; tile++) {
@@ -707,7 +863,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
     if (FRAGMENTS == 2) {
         copy_wait<STAGES - 2>();
         __syncthreads();
-        LOAD(0, 0, 0);
+        LOAD(0, 0, 0, 0);
     }
     for (int tile = 0; tile < tiles; tile++) {
 #pragma unroll
@@ -719,22 +875,16 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
                 __syncthreads();
             }
             if (FRAGMENTS == 1) {
-                LOAD(0, stage, step);
+                LOAD(0, tile, stage, step);
             } else if (step + 1 < STEPS) {
-                LOAD((step + 1) % FRAGMENTS, stage, step + 1);
+                LOAD((step + 1) % FRAGMENTS, tile, stage, step + 1);
             } else {
-                LOAD((step + 1) % FRAGMENTS, next_stage, 0);
+                LOAD((step + 1) % FRAGMENTS, tile + 1, next_stage, 0);
             }
             if (step == 0) {
                 FETCH(tile + STAGES - 1, free_stage);
             }
-#pragma unroll
-            for (int i = 0; i < FRAGMENTS_M; i++) {
-#pragma unroll
-                for (int j = 0; j < 2 * FRAGMENTS_N; j++)
-                    multiply(sums[i][j], a_fragments[step % FRAGMENTS][i],
-                             b_fragments[step % FRAGMENTS][j / 2] + j % 2 * 2);
-            }
+            operands[step % FRAGMENTS].multiply_into(sums);
         }
         free_stage = stage;
         stage = next_stage;
@@ -745,11 +895,11 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
 #if SPLIT_K > 1
     PARTIAL *part_of_c = partial + ((size_t)batch * SPLIT_K + part) * M * N;
 #define STORE(lanes, row, column, values)                      \
-    if ((!guard_m || (row) < M) && (!guard_n || (column) < N)) \
+    if ((!GUARD_M || (row) < row_end) && (!GUARD_N || (column) < N)) \
     store<lanes>(part_of_c + (size_t)(row)*N + (column), values)
 #else
 #define STORE(lanes, row, column, values)                                                 \
-    if ((!guard_m || (row) < M) && (!guard_n || (column) < N)) {                          \
+    if ((!GUARD_M || (row) < row_end) && (!GUARD_N || (column) < N)) {                          \
         const size_t c_row = (size_t)batch * M + (row);                                   \
         C_TYPE stored[lanes];                                                           \
         _Pragma("unroll") for (int lane = 0; lane < lanes; lane++) stored[lane] =         \
@@ -789,7 +939,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
     }
 #else
     // A lane has two neighbours of a row at a time; four lanes make 32 bytes of float32.
-    const int pair = B_ALONG_K || STORED_BYTES > 1 ? 2 : 1;
+    const int pair = B_INTERLEAVED ? 1 : 2;
     const int lanes = pair < RESULT_LANES ? pair : RESULT_LANES;
 #pragma unroll
     for (int i = 0; i < FRAGMENTS_M; i++) {

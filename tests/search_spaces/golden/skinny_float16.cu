@@ -343,14 +343,21 @@ FUNCTION int steps_of(int part, int steps, int parts)
 //
 // Shared memory has 32 banks of 4 bytes: eight chunks side by side use all of them. Matrix loads
 // and fragments take one chunk of each of eight lines at a time (or, for 4-byte elements across the
-// lines, two chunks of each of four lines: `turn` 2), and a copy fills whole lines. So the chunks of
-// a line are permuted by exclusive or with the line's number, as far as eight chunks reach.
+// lines and for vectors of 8 bytes, two chunks of each of four lines: `turn` 2; for vectors of 16,
+// four of each of two: 4), and a copy fills whole lines. So the chunks of a line are permuted by
+// exclusive or with the line's number, as far as eight chunks reach.
 
 FUNCTION int swizzled(int line, int chunk, const int chunks, const int turn)
 {
     const int lines = chunks < 8 ? 8 / chunks : 1;  // that share the 128 bytes of all banks
     const int permuted = chunk ^ (line / lines * turn & (chunks < 8 ? chunks - 1 : 7));
     return (line * chunks + permuted) * 16;
+}
+
+// Where a line of k goes that pairs of k are taken from: pair x of each of four eights side by side.
+FUNCTION int in_turn(int line)
+{
+    return line / 32 * 32 + line / 2 % 4 * 8 + line / 8 % 4 * 2 + line % 2;
 }
 
 // ---- What lane `lane` of a warp keeps of the sums of 16 rows by 8 columns

@@ -27,6 +27,8 @@ WORKLOADS = (
     matmul(m=300, n=200, k=100, dtype="tf32", layout="nt", batch=3),
     matmul(m=64, n=50, k=70, dtype="int8", layout="tt"),
     matmul(m=64, n=64, k=4096, dtype="float8_e4m3", layout="nt", scale="tensor"),
+    matmul(m=128, n=4096, k=4096, dtype="bfloat16", layout="nt", b_dtype="int4", group_size=128),
+    matmul(m=37, n=41, k=168, dtype="float16", b_dtype="int8", group_size=24, zero_point=True),
 )
 
 
@@ -57,7 +59,11 @@ def test_it_is_registered() -> None:
         (matmul(m=8, n=8, k=8), GPU, "not float32; tf32 multiplies float32 rounded"),
         (matmul(m=8, n=8, k=8, dtype="float64"), GPU, "not float64$"),
         (matmul(n=8, k=8, groups=(3, 5), dtype="float16"), GPU, "not 2 groups"),
-        (matmul(m=8, n=8, k=8, dtype="float16", b_dtype="int8"), GPU, "not quantised to int8"),
+        (
+            matmul(m=8, n=8, k=24, dtype="float16", b_dtype="int8", group_size=12),
+            GPU,
+            "group of 12 is no multiple of that; choose",
+        ),
         (matmul(m=1, n=1, k=1, batch=2**16, dtype="float16"), GPU, "batch of 65536 exceeds"),
         (matmul(m=2**31 - 1, n=1, k=1, dtype="float16"), GPU, "exceeds 32-bit coordinates"),
     ],
@@ -96,7 +102,13 @@ def test_what_it_cannot_do_is_rejected_in_words(
             {"block_m": 128, "block_n": 128, "warp_m": 128, "warp_n": 128, "block_k": 128},
             "more than 512 products",
         ),
-        (SQUARE, GPU, {"block_k": 16}, "no second set of operands"),
+        (
+            SQUARE,
+            GPU,
+            {"block_k": 16},
+            "for 16 steps of k, all of a tile of 16: there is no second",
+        ),
+        (WORKLOADS[5], GPU, {}, "for 32 steps of k, all of a tile of 32: there is no second"),
         (matmul(m=64, n=64, k=32, dtype="float16"), GPU, {}, "than 3 stages keep under way"),
         (matmul(m=64, n=64, k=160, dtype="float16"), GPU, {"split_k": 4}, "without work"),
         (SQUARE, gpu(max_buffer_bytes=2**22), {"split_k": 2}, "exceed 4194304 bytes"),
@@ -133,6 +145,38 @@ def test_statistics_of_a_schedule_worked_out_by_hand() -> None:
     assert extra["flight_bytes"] == 4 * 2 * 8192
 
 
+def test_statistics_of_a_quantised_b_worked_out_by_hand() -> None:
+    """128 x 4096 x 4096 in tiles of 64 x 64 x 64: 2 x 64 tiles of C, 64 along k."""
+    chosen = schedule(block_k=64)
+    assert chosen in MMA_SYNC.space(WORKLOADS[5], GPU)
+    stats = MMA_SYNC.stats(WORKLOADS[5], chosen, GPU)
+    tile_bytes = 64 * 64 * 2 + 64 * 64 // 2 + 64 * 2  # of A, of B, and a scale for each column
+    assert stats.shared_bytes == 3 * tile_bytes
+    assert stats.l2_bytes == 2 * 64 * 64 * tile_bytes + 128 * 4096 * 2
+    arrays_bytes = 2 * 128 * 4096 * 2 + 4096 * 4096 // 2 + 4096 * 32 * 2
+    assert stats.dram_bytes == arrays_bytes
+    # 2 x 4 fragments of 4 sums; two sets of 2 x 8 of A, a word and a scale of 4 of B; 16 each; 44
+    assert stats.registers == 32 + 2 * (16 + 4 * 2 + 16) + 44
+    assert stats.vector_lanes == 8  # of A; 32 of B
+
+
+@pytest.mark.parametrize(
+    ("group_size", "block_k", "groups"),
+    [(168, 64, 1), (168, 256, 1), (8, 32, 4), (24, 32, 3), (56, 64, 3), (24, 128, 7)],
+)
+def test_scales_of_every_group_that_a_tile_may_reach(
+    group_size: int, block_k: int, groups: int
+) -> None:
+    workload = matmul(m=64, n=64, k=168, dtype="float16", b_dtype="int8", group_size=group_size)
+    chosen = schedule(block_k=block_k, stages=2, fragments=1)
+    tile_bytes = 64 * block_k * 3
+    scales_bytes = groups * 64 * 2  # 128 of each group
+    assert MMA_SYNC.stats(workload, chosen, GPU).shared_bytes == 2 * (tile_bytes + scales_bytes)
+    for start in range(0, 168, block_k):
+        reached = {k // group_size for k in range(start, min(start + block_k, 168))}
+        assert len(reached) <= groups
+
+
 def test_tensor_cores_adding_in_float16_need_half_the_registers_for_sums() -> None:
     single, half = (
         MMA_SYNC.stats(
@@ -149,6 +193,7 @@ GOLDEN_CASES = {
         matmul(m=64, n=50, k=128, dtype="int8", layout="nt", scale="tensor", out_dtype="bfloat16"),
         schedule(split_k=2, stages=2, fragments=1, staged_store=False),
     ),
+    "mma_sync_int4": (WORKLOADS[5], schedule(block_m=128, block_k=64, warp_m=64, stages=4)),
 }
 
 

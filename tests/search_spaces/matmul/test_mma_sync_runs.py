@@ -101,7 +101,7 @@ def test_a_write_beyond_the_matrix_would_be_seen(tmp_path: Path) -> None:
     source = MMA_SYNC.render(workload, schedule(stages=2), CUDA)
     broken = replace(
         source,
-        text=source.text.replace("const bool guard_m = M % BLOCK_M != 0", "const bool guard_m = 0"),
+        text=source.text.replace("#define GUARD_M (M % BLOCK_M != 0)", "#define GUARD_M 0"),
     )
     with pytest.raises(EmulationError):
         emulate(broken, MATMUL.inputs(workload, 0), tmp_path)
@@ -155,7 +155,9 @@ def test_awkward_sizes_compile_without_a_warning(workload: Workload) -> None:
 
 
 def test_the_kernel_text_compiles_with_its_defaults() -> None:
-    names = ("dialects/cuda.h", "dialects/tensor_core.h", "matmul/tiles.h", "matmul/mma_sync.cu")
+    parts = ("schedule.h", "tiles.h", "plain.h")
+    names = ["dialects/cuda.h", "dialects/tensor_core.h", "matmul/tiles.h"]
+    names += [*(f"matmul/mma_sync_{part}" for part in parts), "matmul/mma_sync.cu"]
     text = "\n".join((TEXTS / name).read_text() for name in names)
     workload = matmul(m=4096, n=4096, k=4096, dtype="float16")
     launch = Launch("matmul", (1024, 1, 1), (128, 1, 1), ("a", "b", "c"))
@@ -164,7 +166,7 @@ def test_the_kernel_text_compiles_with_its_defaults() -> None:
 
 
 def test_every_knob_has_a_default_and_a_comment_in_the_text() -> None:
-    text = (TEXTS / "matmul" / "mma_sync.cu").read_text()
+    text = (TEXTS / "matmul" / "mma_sync_schedule.h").read_text()
     for knob in MMA_SYNC.space(WORKLOADS[0], GPU).knobs:
         name = knob.name.upper()
         assert re.search(rf"#ifndef {name}\n#define {name} \d+ +// \w+", text), name

@@ -17,6 +17,7 @@ EXPORTED = {
     "first_step_of": 3,
     "steps_of": 3,
     "swizzled": 4,
+    "in_turn": 1,
     "sum_row": 2,
     "sum_column": 2,
 }
@@ -100,6 +101,49 @@ def test_single_elements_across_k_meet_in_no_bank(tiles: Any, chunks: int) -> No
             for lane in range(32)
         ]
         assert meetings(places, 4) == 1
+
+
+@pytest.mark.parametrize("chunks", [4, 8, 16, 32])
+def test_vectors_meet_in_no_bank(tiles: Any, chunks: int) -> None:
+    """Eight lanes at a time take 16 bytes each, four neighbours of each of two lines."""
+    for line, first in product(range(0, 16, 2), range(0, chunks, 4)):
+        places = [tiles.c_swizzled(line + i // 4, first + i % 4, chunks, 4) for i in range(8)]
+        assert meetings(places, 16) == 1
+
+
+@pytest.mark.parametrize("chunks", [2, 4, 8, 16])
+def test_vectors_of_8_bytes_meet_in_no_bank(tiles: Any, chunks: int) -> None:
+    """Sixteen lanes at a time, four neighbours of each of four lines: int8 of a quantised B."""
+    for line, first in product(range(0, 16, 4), range(0, chunks, 2)):
+        places = [
+            tiles.c_swizzled(line + i // 4, first + i % 4 // 2, chunks, 2) + i % 2 * 8
+            for i in range(16)
+        ]
+        assert meetings(places, 8) == 1
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 4, 8])
+def test_words_meet_in_no_bank(tiles: Any, chunks: int) -> None:
+    """All lanes, four neighbours of each of eight lines: int4 of a quantised B."""
+    for line, chunk in product((0, 8, 16), range(chunks)):
+        places = [tiles.c_swizzled(line + i // 4, chunk, chunks, 1) + i % 4 * 4 for i in range(32)]
+        assert meetings(places, 4) == 1
+
+
+def test_pairs_of_k_lie_together(tiles: Any) -> None:
+    """A step's 32 lines: eight places for pair x of the eights that lanes multiply."""
+    places = [tiles.c_in_turn(line) for line in range(64)]
+    assert sorted(places) == list(range(64))
+    for x in range(4):
+        pairs = [places[8 * eight + 2 * x + i] for eight, i in product(range(4), range(2))]
+        assert pairs == list(range(8 * x, 8 * x + 8))
+
+
+@pytest.mark.parametrize(("chunks", "turn"), [(1, 1), (2, 4), *SHAPES])
+def test_lines_that_are_8_apart_are_permuted_alike(tiles: Any, chunks: int, turn: int) -> None:
+    for line, chunk in product(range(8), range(chunks)):
+        first = tiles.c_swizzled(line, chunk, chunks, turn)
+        assert tiles.c_swizzled(line + 8, chunk, chunks, turn) == first + 8 * chunks * 16
 
 
 @pytest.mark.parametrize(("chunks", "turn"), SHAPES)

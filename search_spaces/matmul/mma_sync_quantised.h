@@ -1,0 +1,119 @@
+// The operands of a step beside a quantised B: 32 of k, for two products, B still as integers.
+//
+// A sum may be taken in any order, so a step's k are dealt out to suit the loads: lane l multiplies
+// elements 8 (l % 4) to 8 (l % 4) + 7, pair x of them (k = 8 (l % 4) + 2 x and the next) as half
+// x % 2 of product x / 2. Those of A are a vector, those of B one word of int4 or two of int8, and
+// have one scale. Where k is not the fast axis, lines of a tile lie such that pair x of all four
+// is eight neighbouring lines (`in_turn`), which a transposing load takes.
+
+#ifndef MMA_SYNC_QUANTISED_H
+#define MMA_SYNC_QUANTISED_H
+
+#define COLUMN_WORDS (B_BITS / 4)  // of eight elements of B
+
+struct Operands {
+    unsigned a[FRAGMENTS_M][8];  // of the first product, then of the second one
+    unsigned b[FRAGMENTS_N][2 * COLUMN_WORDS];
+    Quantum quanta[FRAGMENTS_N][2];
+
+    // Of `step` of the tile in a stage that begins at `tile_k`; `row`, `column`: of the warp.
+    FUNCTION void load(const unsigned char *stage, int row, int column, int step, int tile_k)
+    {
+#pragma unroll
+        for (int i = 0; i < FRAGMENTS_M; i++) load_a(a[i], stage, row + i * 16, step);
+        const unsigned char *tile = stage + A_TILE_BYTES;
+#pragma unroll
+        for (int j = 0; j < FRAGMENTS_N; j++) load_b(b[j], tile, column + j * 16, step);
+        load_quanta(tile + B_TILE_BYTES, column, step, tile_k);
+    }
+
+    static FUNCTION void load_a(unsigned (&r)[8], const unsigned char *tile, int row, int step)
+    {
+        const int lane = LOCAL_ID(0) % 32;
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            if (A_ALONG_K) {  // eight rows later in the second half
+                const int lane_offset = TileA::offset(lane / 4, step * STEP_K + lane % 4 * 8);
+                const unsigned char *rows = tile + (row + half * 8) * TileA::PITCH;
+                const uint4 v = *(const uint4 *)(rows + lane_offset);
+                r[half] = v.x, r[half + 2] = v.y, r[half + 4] = v.z, r[half + 6] = v.w;
+            } else {  // the second product
+                unsigned words[4];
+                load_across_k2<TileA, 0>(words, tile, row, 2 * step + half);
+#pragma unroll
+                for (int i = 0; i < 4; i++) r[4 * half + i] = words[i];
+            }
+        }
+    }
+
+    // Words of a column, then of that 8 further; across k, pair x of columns 2 (l / 4) and the next.
+    static FUNCTION void load_b(unsigned (&r)[2 * COLUMN_WORDS], const unsigned char *tile,
+                                int column, int step)
+    {
+        const int lane = LOCAL_ID(0) % 32;
+#if B_ALONG_K
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int byte = (step * STEP_K + lane % 4 * 8) / B_PACKED;
+            const unsigned char *columns = tile + (column + half * 8) * TileB::PITCH;
+            const unsigned char *from = columns + TileB::offset(lane / 4, byte);
+#if B_BITS == 4
+            r[half] = *(const unsigned *)from;
+#else
+            const uint2 v = *(const uint2 *)from;
+            r[2 * half] = v.x, r[2 * half + 1] = v.y;
+#endif
+        }
+#else
+        load_transposed(r, shared_address(tile + TileB::offset(step * STEP_K + lane, column)));
+#endif
+    }
+
+    FUNCTION void load_quanta(const unsigned char *tile, int column, int step, int tile_k)
+    {
+        const int lane = LOCAL_ID(0) % 32, k = step * STEP_K + lane % 4 * 8;
+        const int line = QUANTUM_LINES == 1              ? 0
+                         : BLOCK_K % GROUP_SIZE_K == 0 ? k / GROUP_SIZE_K
+                                                       : (tile_k % GROUP_SIZE_K + k) / GROUP_SIZE_K;
+        const unsigned char *own = tile + lane / 4 * (B_INTERLEAVED ? 4 : 2);
+#pragma unroll
+        for (int at = 0; at < 2 * FRAGMENTS_N; at++) {
+            const int within = at / 2 * 16 + at % 2 * (B_INTERLEAVED ? 1 : 8);
+            const unsigned char *from = own + (line * BLOCK_N + column + within) * 2;
+            const ushort zero = ZERO_POINT ? *(const ushort *)(from + QUANTUM_BYTES) : (ushort)0;
+            quanta[at / 2][at % 2] = quantum_of(*(const ushort *)from, zero);
+        }
+    }
+
+    // Pair x of half `half` of the columns of fragment j, as numbers.
+    FUNCTION unsigned pair(int j, int half, int x) const
+    {
+        const Quantum quantum = quanta[j][half];
+#if B_BITS == 4
+        return restored_nibbles(b[j][half], x, quantum);
+#elif B_ALONG_K
+        return restored_bytes(b[j][2 * half + x / 2], x % 2 * 2, x % 2 * 2 + 1, quantum);
+#else
+        return restored_bytes(b[j][x], half, half + 2, quantum);
+#endif
+    }
+
+    // sums += a b
+    FUNCTION void multiply_into(SUM (&sums)[FRAGMENTS_M][2 * FRAGMENTS_N][SUM_WORDS]) const
+    {
+#pragma unroll
+        for (int j = 0; j < 2 * FRAGMENTS_N; j++) {
+            unsigned columns[4];
+#pragma unroll
+            for (int x = 0; x < 4; x++) columns[x] = pair(j / 2, j % 2, x);
+#pragma unroll
+            for (int product = 0; product < 2; product++) {
+#pragma unroll
+                for (int i = 0; i < FRAGMENTS_M; i++)
+                    multiply(sums[i][j], a[i] + 4 * product, columns + 2 * product);
+            }
+        }
+    }
+};
+
+#endif
