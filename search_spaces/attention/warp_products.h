@@ -7,29 +7,45 @@
 #ifndef WARP_PRODUCTS_H
 #define WARP_PRODUCTS_H
 
-#ifndef PACK_HEADS
-#define PACK_HEADS 1  // 1: query heads that share a head of K and V are rows of one tile
-#endif
 #ifndef POLYNOMIALS
 #define POLYNOMIALS 0  // exponentials, of 8, that multiply-add units compute beside the special ones
 #endif
 
+#ifndef ROW_HEADS
 #define ROW_HEADS (PACK_HEADS ? HEADS_PER_KV_HEAD : 1)  // heads of a query among the rows of a tile
-#define QK_WIDTH ((HEAD_DIM + 15) / 16 * 16)            // elements of a line of Q and K, with zeros
+#endif
+#ifndef QK_WIDTH
+#define QK_WIDTH ((HEAD_DIM + 15) / 16 * 16)  // elements of a line of Q and K, with zeros
 #define V_WIDTH ((V_DIM + 15) / 16 * 16)
+#endif
 #define FRAGMENTS (WARP_ROWS / 16)
 #define LATE_FACTOR (SCORE_IS_LINEAR && !SCALED_KV)  // scores get theirs in the exponent
 
 typedef float Scores[FRAGMENTS][TILE_KEYS / 8][4];
 typedef float Sums[FRAGMENTS][V_WIDTH / 8][4];
-typedef Row Rows[FRAGMENTS][2];                            // of rows lane / 4 and lane / 4 + 8
+typedef Row Rows[FRAGMENTS][2];  // of rows lane / 4 and lane / 4 + 8
 typedef Bias Biases[FRAGMENTS][2];
 typedef unsigned Weights[FRAGMENTS][TILE_KEYS / 16][4];  // as operands
 typedef unsigned Queries[Q_REGISTERS ? QK_WIDTH / 16 : 1][FRAGMENTS][4];
 
 // ---- The products
 
-// scores = Q K', of a tile of keys and WARP_ROWS rows from `row` on of the tile of Q.
+// Step `step` of 16 rows of Q from the tile's `row` on.
+FUNCTION void load_queries(unsigned (&a)[4], const unsigned char *tile, int row, const int step)
+{
+#if STORED_KV_BYTES == 1
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int line = row + half * 8 + LOCAL_ID(0) % 32 / 4;
+        const uint2 four = *(const uint2 *)(tile + element_offset<QK_WIDTH, 2>(line, q_column(step, 0)));
+        a[half] = four.x, a[half + 2] = four.y;
+    }
+#else
+    QueryFragments<QK_WIDTH>(tile, row).load(a, 0, step);
+#endif
+}
+
+// scores = Q K', of a tile of keys and the rows from `row` on of the tile of Q.
 FUNCTION void multiply_keys(Scores &scores, Queries &queries, const unsigned char *q_tile, int row,
                             const unsigned char *k_tile)
 {
@@ -41,19 +57,18 @@ FUNCTION void multiply_keys(Scores &scores, Queries &queries, const unsigned cha
             for (int at = 0; at < 4; at++) scores[i][j][at] = 0.0f;
         }
     }
-    const QueryFragments<QK_WIDTH> q_fragments(q_tile, row);
-    const KeyFragments<QK_WIDTH> k_fragments(k_tile);
+    const KeyFragments<QK_WIDTH> fragments(k_tile);
 #pragma unroll
     for (int step = 0; step < QK_WIDTH / 16; step++) {
         unsigned(&q)[FRAGMENTS][4] = queries[Q_REGISTERS ? step : 0];
         if (!Q_REGISTERS) {
 #pragma unroll
-            for (int i = 0; i < FRAGMENTS; i++) q_fragments.load(q[i], i * 16, step);
+            for (int i = 0; i < FRAGMENTS; i++) load_queries(q[i], q_tile, row + i * 16, step);
         }
 #pragma unroll
         for (int key = 0; key < TILE_KEYS; key += LINES_OF_LOAD) {
             unsigned b[LINES_OF_LOAD / 8][2];
-            k_fragments.load(b, key, step);
+            fragments.load(b, key, step);
 #pragma unroll
             for (int j = 0; j < LINES_OF_LOAD / 8; j++) {
 #pragma unroll
@@ -66,13 +81,13 @@ FUNCTION void multiply_keys(Scores &scores, Queries &queries, const unsigned cha
 // sums += weights V.
 FUNCTION void multiply_values(Sums &sums, const Weights &weights, const unsigned char *v_tile)
 {
-    const ValueFragments<V_WIDTH> v_fragments(v_tile);
+    const ValueFragments<V_WIDTH> fragments(v_tile);
 #pragma unroll
     for (int key = 0; key < TILE_KEYS; key += LINES_OF_LOAD) {
 #pragma unroll
         for (int columns = 0; columns < V_WIDTH / 16; columns++) {
             unsigned b[LINES_OF_LOAD / 16][2][2];
-            v_fragments.load(b, key, columns);
+            fragments.load(b, key, columns);
 #pragma unroll
             for (int step = 0; step < LINES_OF_LOAD / 16; step++) {
 #pragma unroll
@@ -111,6 +126,12 @@ FUNCTION int row_of(const Place &place, int fragment, int half)
     return place.row + fragment * 16 + half * 8 + LOCAL_ID(0) % 32 / 4;
 }
 
+// Of a lane's sums in a half of a fragment.
+FUNCTION int row_of(const Place &place, int fragment, int half)
+{
+    return place.row + fragment * 16 + half * 8 + LOCAL_ID(0) % 32 / 4;
+}
+
 FUNCTION Place place_of(const Sequence &s, int head, int row)
 {
     Place place = {s, head, row, 0, 0, 0, 0};
@@ -140,8 +161,7 @@ FUNCTION void finish_scores(Scores &scores, const Place &place, const Biases &bi
     for (int i = 0; i < FRAGMENTS; i++) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const int row = row_of(place, i, half);
-            const int query = query_of(place, row);
+            const int query = query_of(place, row_of(place, i, half));
             const int first = first_key(place.s, query), end = end_key(place.s, query);
 #pragma unroll
             for (int j = 0; j < TILE_KEYS / 8; j++) {
@@ -150,7 +170,8 @@ FUNCTION void finish_scores(Scores &scores, const Place &place, const Biases &bi
                     const int key = lane_key + j * 8 + e;
                     float &x = scores[i][j][half * 2 + e];
                     const bool seen = !crossed || ((!WINDOW || key >= first) && key < end);
-                    if (!LATE_FACTOR && seen) x = score(x * factor, biases[i][half], place.s, query, key);
+                    if (!LATE_FACTOR && seen)
+                        x = score(x * factor, biases[i][half], place.s, query, key);
                     if (!seen) x = MINUS_INFINITY;
                 }
             }
