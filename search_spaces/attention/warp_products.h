@@ -126,12 +126,6 @@ FUNCTION int row_of(const Place &place, int fragment, int half)
     return place.row + fragment * 16 + half * 8 + LOCAL_ID(0) % 32 / 4;
 }
 
-// Of a lane's sums in a half of a fragment.
-FUNCTION int row_of(const Place &place, int fragment, int half)
-{
-    return place.row + fragment * 16 + half * 8 + LOCAL_ID(0) % 32 / 4;
-}
-
 FUNCTION Place place_of(const Sequence &s, int head, int row)
 {
     Place place = {s, head, row, 0, 0, 0, 0};
