@@ -1,0 +1,298 @@
+// Attention on tensor cores, after FlashAttention-2 (Dao, arXiv:2307.08691), from sm_80 on: tiles of
+// K and V come by asynchronous copies into a ring in shared memory; scores, weights and sums of the
+// output stay in the registers of the warp that owns their rows.
+//
+// A block computes BLOCK_ROWS rows of the output, each warp WARP_ROWS of them, from TILE_KEYS keys
+// at a time. A step has two halves, for K and for V, with a wait and a barrier each; after it, what
+// the half before has read is filled again, so that 2 STAGES - 1 tiles are under way. Keys that no
+// row of the block sees are not read; a warp leaves out tiles that none of its rows sees, and asks
+// for single keys only where a border of what they see runs through the tile.
+//
+//   attend:   groups (tiles of rows x heads x sequences, SPLITS); writes the output, or what each
+//             part of the keys gives if SPLITS > 1
+//   combine:  merges the parts (combine.h), only if SPLITS > 1
+
+#ifndef KERNEL
+#include "../dialects/cuda.h"
+#endif
+#ifndef TENSOR_CORE_H
+#include "../dialects/tensor_core.h"
+#endif
+#ifndef TILES_H
+#include "../matmul/tiles.h"
+#endif
+#ifndef SEQUENCE_H
+#include "sequence.h"
+#endif
+#ifndef WARP_TILES_H
+#include "warp_tiles.h"
+#endif
+#ifndef WARP_SOFTMAX_H
+#include "warp_softmax.h"
+#endif
+
+#ifndef Q_COPY
+#define Q_COPY 16    // bytes that one copy moves: 16, 8 or 4, as every row begins at a multiple of
+#define K_COPY 16    // them; or 0: element by element through registers
+#define V_COPY 16
+#define OUT_BYTES 16  // stored at a time: 16, 8, 4 or 2
+#endif
+
+// ---- The schedule
+
+#ifndef WARPS
+#define WARPS 4  // of a block
+#endif
+#ifndef WARP_ROWS
+#define WARP_ROWS 32  // rows of a warp: 16, 32 or more
+#endif
+#ifndef TILE_KEYS
+#define TILE_KEYS 64  // keys between two rescalings
+#endif
+#ifndef STAGES
+#define STAGES 1  // tiles of K, and of V, in shared memory
+#endif
+#ifndef Q_REGISTERS
+#define Q_REGISTERS 0  // 1: Q stays in registers; 0: its fragments are loaded again for each tile
+#endif
+#ifndef PACK_HEADS
+#define PACK_HEADS 0  // 1: query heads that share a head of K and V are rows of one tile
+#endif
+#ifndef HEADS_TOGETHER
+#define HEADS_TOGETHER 1  // heads of sequences whose tiles are walked together, to meet in cache
+#endif
+#ifndef LATE_FIRST
+#define LATE_FIRST 0  // 1: tiles of late queries first, which see more keys
+#endif
+#ifndef BACKWARDS
+#define BACKWARDS 0  // 1: from the last key backwards, so that masked tiles come first
+#endif
+#ifndef LAZY_RESCALE
+#define LAZY_RESCALE 0  // 1: weights may grow to 2^8 before earlier sums are scaled down
+#endif
+#ifndef POLYNOMIALS
+#define POLYNOMIALS 0  // exponentials, of 8, that multiply-add units compute beside the special ones
+#endif
+#ifndef SPLITS
+#define SPLITS 1  // parts of the keys, each by other blocks
+#endif
+#ifndef RESIDENT
+#define RESIDENT 1  // blocks that share a unit: compilers keep to the registers that this leaves
+#endif
+
+#ifndef WARP_PRODUCTS_H
+#include "warp_products.h"
+#endif
+#if SPLITS > 1 && !defined(COMBINE_H)
+#include "combine.h"
+#endif
+
+// ---- What follows from these
+
+#define THREADS (32 * WARPS)
+#define BLOCK_ROWS (WARPS * WARP_ROWS)
+#define TILE_HEADS (HEADS / ROW_HEADS)                  // that have tiles of their own
+#define TILES ((Q_LEN * ROW_HEADS + BLOCK_ROWS - 1) / BLOCK_ROWS)
+#define Q_TILE_BYTES (Q_REGISTERS ? 0 : BLOCK_ROWS * QK_WIDTH * 2)
+#define K_TILE_BYTES (TILE_KEYS * QK_WIDTH * STORED_KV_BYTES)
+#define STAGE_BYTES (K_TILE_BYTES + TILE_KEYS * V_WIDTH * STORED_KV_BYTES)
+
+// ---- The output
+
+template <int BYTES> FUNCTION void move(STORED *to, const unsigned char *from)
+{
+    if (BYTES == 2) {
+        *to = *(const STORED *)from;
+    } else {
+        unsigned words[BYTES < 4 ? 1 : BYTES / 4];
+#pragma unroll
+        for (int i = 0; i < BYTES / 4; i++) words[i] = ((const unsigned *)from)[i];
+        store_words(to, words);
+    }
+}
+
+// A fragment's 16 rows through the warp's slab of shared memory, so that whole lines are written.
+FUNCTION void store_rows(STORED *out, unsigned char *slab, const Place &place, int fragment,
+                         const float (&sums)[V_WIDTH / 8][4], const float (&inverses)[2])
+{
+    const int lane = LOCAL_ID(0) % 32, pieces = V_WIDTH * 2 / OUT_BYTES;
+    __syncwarp();
+#pragma unroll
+    for (int columns = 0; columns < V_WIDTH / 16; columns++) {
+#pragma unroll
+        for (int at = 0; at < 4; at++) {
+            const int half = at / 2, i = at % 2;
+            const float x = pair_value(&sums[2 * columns], half, i, 0) * inverses[half];
+            const float y = pair_value(&sums[2 * columns], half, i, 1) * inverses[half];
+            const int offset = element_offset<V_WIDTH, 2>(half * 8 + lane / 4, pair_column(columns, i));
+            *(unsigned *)(slab + offset) = packed(x, y);
+        }
+    }
+    __syncwarp();
+    for (int piece = lane; piece < 16 * pieces; piece += 32) {
+        const int line = piece / pieces, column = piece % pieces * (OUT_BYTES / 2);
+        const int row = place.row + fragment * 16 + line;
+        if (row < place.s.queries * ROW_HEADS && column < V_DIM) {
+            const OFFSET at = out_offset(place.s, place.head + row % ROW_HEADS, row / ROW_HEADS);
+            move<OUT_BYTES>(out + at + column, slab + element_offset<V_WIDTH, 2>(line, column));
+        }
+    }
+}
+
+// What a part of the keys gives: sums of the first row of a fragment, or of the one 8 rows later.
+FUNCTION void store_sums(float *partial, const float (&sums)[V_WIDTH / 8][4], int half)
+{
+#pragma unroll
+    for (int columns = 0; columns < V_WIDTH / 16; columns++) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const int column = pair_column(columns, i);
+            const float x = pair_value(&sums[2 * columns], half, i, 0);
+            const float y = pair_value(&sums[2 * columns], half, i, 1);
+            if (V_DIM % 2 == 0) {
+                const unsigned words[2] = {__float_as_uint(x), __float_as_uint(y)};
+                if (column < V_DIM) store_words(partial + column, words);
+            } else {
+                if (column < V_DIM) partial[column] = x;
+                if (column + 1 < V_DIM) partial[column + 1] = y;
+            }
+        }
+    }
+}
+
+// ---- The kernel
+
+#if SPLITS > 1
+#define RESULTS float *RESTRICT partial_out, float *RESTRICT partial_sums
+#else
+#define RESULTS STORED *RESTRICT out LSE_PARAMETER
+#endif
+
+KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q,
+                                                        const STORED_KV *RESTRICT k,
+                                                        const STORED_KV *RESTRICT v INPUT_PARAMETERS,
+                                                        RESULTS)
+{
+    extern __shared__ __align__(128) unsigned char shared[];
+
+    const int heads = tile_row(GROUP_ID(0), BATCH * TILE_HEADS, TILES, HEADS_TOGETHER);
+    const int column = tile_column(GROUP_ID(0), BATCH * TILE_HEADS, TILES, HEADS_TOGETHER);
+    const int block_row = (LATE_FIRST ? TILES - 1 - column : column) * BLOCK_ROWS;
+    const int head = heads % TILE_HEADS * ROW_HEADS, kv_head = head / HEADS_PER_KV_HEAD;
+    const Sequence s = SEQUENCE(heads / TILE_HEADS);
+    if (VARLEN_Q && block_row >= s.queries * ROW_HEADS) return;
+
+    const int warp = LOCAL_ID(0) / 32;
+    const Place place = place_of(s, head, block_row + warp * WARP_ROWS);
+    const int rows_left = s.queries * ROW_HEADS - block_row;
+    const int last_row = block_row + (rows_left < BLOCK_ROWS ? rows_left : BLOCK_ROWS) - 1;
+    const int first_seen = first_key(s, block_row / ROW_HEADS) / TILE_KEYS;
+    const int end_seen = (end_key(s, last_row / ROW_HEADS) + TILE_KEYS - 1) / TILE_KEYS;
+    const int first_tile = first_seen + first_step_of(GROUP_ID(1), end_seen - first_seen, SPLITS);
+    const int steps = steps_of(GROUP_ID(1), end_seen - first_seen, SPLITS);
+
+    const QueryLines<ROW_HEADS> q_lines = {q, s, head, block_row};
+    unsigned char *const ring = shared + Q_TILE_BYTES;
+#define KEY_OF(step) ((first_tile + (BACKWARDS ? steps - 1 - (step) : (step))) * TILE_KEYS)
+#define FETCH_K(step, stage)                                                        \
+    if ((step) < steps) {                                                           \
+        const KeyLines<0> lines = {k, s, kv_head, KEY_OF(step)};                    \
+        fetch<THREADS, TILE_KEYS, QK_WIDTH, HEAD_DIM, K_COPY>(ring + (stage) * STAGE_BYTES, lines); \
+    }                                                                               \
+    copy_commit()
+#define FETCH_V(step, stage)                                                        \
+    if ((step) < steps) {                                                           \
+        const KeyLines<1> lines = {v, s, kv_head, KEY_OF(step)};                    \
+        fetch<THREADS, TILE_KEYS, V_WIDTH, V_DIM, V_COPY>(ring + (stage) * STAGE_BYTES + K_TILE_BYTES, \
+                                                  lines);                           \
+    }                                                                               \
+    copy_commit()
+
+    if (!Q_REGISTERS) fetch<THREADS, BLOCK_ROWS, QK_WIDTH, HEAD_DIM, Q_COPY>(shared, q_lines);
+#pragma unroll
+    for (int stage = 0; stage < STAGES; stage++) {
+        FETCH_K(stage, stage);
+        if (stage + 1 < STAGES) {
+            FETCH_V(stage, stage);
+        }
+    }
+
+    Queries queries;
+    if (Q_REGISTERS) {
+#pragma unroll
+        for (int step = 0; step < QK_WIDTH / 16; step++) {
+#pragma unroll
+            for (int i = 0; i < FRAGMENTS; i++)
+                read_queries(queries[step * Q_REGISTERS][i], q_lines, warp * WARP_ROWS + i * 16, step);
+        }
+    }
+    Sums sums;
+    Rows rows;
+    begin(rows, sums);
+    Biases biases;
+    BIASES_OF(biases, place);
+
+    const float score_factor = SCORE_FACTOR, factor = LATE_FACTOR ? score_factor : 1.0f;
+    int stage = 0, before = STAGES - 1;
+    for (int step = 0; step < steps; step++) {
+        const int tile_key = KEY_OF(step);
+        const bool busy = sees(place, tile_key);
+        unsigned char *const k_tile = ring + stage * STAGE_BYTES;
+        Weights weights;
+        copy_wait<2 * STAGES - 2>();
+        __syncthreads();
+        FETCH_V(step + STAGES - 1, before);
+        if (busy) {
+            Scores scores;
+            multiply_keys(scores, queries, shared, warp * WARP_ROWS, k_tile);
+            finish_scores(scores, place, biases, tile_key, score_factor);
+            weigh(weights, scores, rows, sums, factor);
+        }
+        copy_wait<2 * STAGES - 2>();
+        __syncthreads();
+        FETCH_K(step + STAGES, stage);
+        if (busy) multiply_values(sums, weights, k_tile + K_TILE_BYTES);
+        before = stage;
+        stage = stage + 1 == STAGES ? 0 : stage + 1;
+    }
+
+#if SPLITS > 1
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS; i++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const float sum = sum_of_row(rows[i][half].sum);
+            const int row = row_of(place, i, half);
+            if (row >= s.queries * ROW_HEADS) continue;
+            const size_t part = partial_offset(
+                lse_offset(s, head + row % ROW_HEADS, row / ROW_HEADS), GROUP_ID(1));
+            store_sums(partial_out + part * V_DIM, sums[i], half);
+            if (LOCAL_ID(0) % 4 == 0) {
+                partial_sums[part * 2] = rows[i][half].largest * factor;
+                partial_sums[part * 2 + 1] = sum;
+            }
+        }
+    }
+#else
+    // The output takes the place of the tiles.
+    copy_wait<0>();
+    __syncthreads();
+    unsigned char *const slab = shared + warp * 16 * V_WIDTH * 2;
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS; i++) {
+        float inverses[2];
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const float sum = sum_of_row(rows[i][half].sum);
+            inverses[half] = sum > 0.0f ? VALUE_FACTOR / sum : 0.0f;
+#if LSE
+            const int row = row_of(place, i, half);
+            if (LOCAL_ID(0) % 4 == 0 && row < s.queries * ROW_HEADS)
+                lse[lse_offset(s, head + row % ROW_HEADS, row / ROW_HEADS)] =
+                    natural_lse(rows[i][half].largest * factor, sum);
+#endif
+        }
+        store_rows(out, slab, place, i, sums[i], inverses);
+    }
+#endif
+}

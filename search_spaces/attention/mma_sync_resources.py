@@ -1,0 +1,173 @@
+"""What a schedule of the mma_sync template asks of the hardware: formulas beside their meaning."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from records.schedule import Schedule
+from records.workload import Workload
+from search_spaces import dtypes
+from search_spaces.attention.parameters import Parameters, Sequence
+from search_spaces.matmul.tiling import ceil_divide
+
+WARP = 32
+FRAGMENT = 16  # rows of Q, and steps of k, of one product
+MAX_REGISTERS = 255  # of one thread
+OTHER_REGISTERS = 44  # addresses, counters, bounds, fragments of K or V
+_COPIES = (16, 8, 4)  # bytes that cp.async moves
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An attention workload as the template's formulas see it."""
+
+    given: Parameters
+    element_bytes: int  # of Q and the output
+    kv_bytes: int  # of an element of K and V
+
+    @classmethod
+    def of(cls, workload: Workload) -> Problem:
+        given = Parameters.of(workload)
+        sizes = (dtypes.storage(name).itemsize for name in (given.dtype, given.kv_dtype))
+        return cls(given, *sizes)
+
+    @property
+    def qk_width(self) -> int:
+        """Elements of a row of Q or K in shared memory: whole steps of k."""
+        return ceil_divide(self.given.head_dim, FRAGMENT) * FRAGMENT
+
+    @property
+    def v_width(self) -> int:
+        return ceil_divide(self.given.v_dim, FRAGMENT) * FRAGMENT
+
+    @property
+    def keys_of_load(self) -> int:
+        """Keys whose fragments one matrix load brings."""
+        return 2 * FRAGMENT // self.kv_bytes
+
+    @property
+    def q_copy_bytes(self) -> int:
+        """What one asynchronous copy of Q moves; 0 if rows are not even multiples of 4 bytes."""
+        return _copy_bytes(self.given.head_dim * self.element_bytes)
+
+    @property
+    def k_copy_bytes(self) -> int:
+        return _copy_bytes(self.given.head_dim * self.kv_bytes)
+
+    @property
+    def v_copy_bytes(self) -> int:
+        return _copy_bytes(self.given.v_dim * self.kv_bytes)
+
+    @property
+    def out_bytes(self) -> int:
+        """Of neighbours in a row of the output that are stored together."""
+        return _copy_bytes(self.given.v_dim * self.element_bytes) or self.element_bytes
+
+    def row_heads(self, pack_heads: bool) -> int:
+        """Query heads among the rows of a tile."""
+        return self.given.queries_per_kv_head if pack_heads else 1
+
+    def heads(self, pack_heads: bool) -> int:
+        """Heads, of all sequences, that have tiles of their own."""
+        return self.given.batch * self.given.heads // self.row_heads(pack_heads)
+
+    def tiles_of_head(self, pack_heads: bool, warps: int, warp_rows: int) -> int:
+        """Of rows; as many as the longest sequence has."""
+        return ceil_divide(self.given.q_len * self.row_heads(pack_heads), warps * warp_rows)
+
+    def seen_keys(self, queries: int) -> int:
+        """The most keys that neighbouring queries of a sequence see together."""
+        given = self.given
+        if not given.window:
+            return given.kv_len
+        return min(given.kv_len, (1 if given.causal else 2) * given.window + queries)
+
+    def q_tile_bytes(self, warps: int, warp_rows: int) -> int:
+        return warps * warp_rows * self.qk_width * self.element_bytes
+
+    def kv_tile_bytes(self, tile_keys: int) -> int:
+        """Of K and V together."""
+        return tile_keys * (self.qk_width + self.v_width) * self.kv_bytes
+
+    def shared_bytes(
+        self, warps: int, warp_rows: int, tile_keys: int, stages: int, q_registers: bool
+    ) -> int:
+        """The tiles; afterwards, in the same place, 16 rows of the output of each warp."""
+        q_tile = 0 if q_registers else self.q_tile_bytes(warps, warp_rows)
+        slabs = warps * FRAGMENT * self.v_width * self.element_bytes
+        return max(q_tile + stages * self.kv_tile_bytes(tile_keys), slabs)
+
+    def registers(self, warp_rows: int, tile_keys: int, q_registers: bool) -> int:
+        """32-bit registers of a thread: sums of the output, scores, Q, and the rest.
+
+        A lane keeps 4 of 16 x 8 sums, and 2 x 2 neighbours of 16 x 16 elements of Q. Weights
+        take the place of the scores.
+        """
+        fragments = warp_rows // FRAGMENT
+        sums = self.v_width // 8 * 4
+        scores = tile_keys // 8 * 4
+        queries = self.qk_width // FRAGMENT * 4 if q_registers else 4
+        return fragments * (sums + scores + queries + 4) + OTHER_REGISTERS
+
+    def products(self, warp_rows: int, tile_keys: int) -> int:
+        """Instructions of tensor cores in the body of the loop over keys."""
+        per_keys = (self.qk_width + self.v_width) // FRAGMENT
+        return warp_rows // FRAGMENT * (tile_keys // 8) * per_keys
+
+    def key_tiles(self, block_rows: int, tile_keys: int, row_heads: int) -> int:
+        """Tiles of keys that the blocks of one head of every sequence walk, all together."""
+        return _key_tiles(self.given, block_rows, tile_keys, row_heads)
+
+
+def shared_bytes(problem: Problem, schedule: Schedule) -> int:
+    names = ("warps", "warp_rows", "tile_keys", "stages", "q_registers")
+    return problem.shared_bytes(*(schedule[name] for name in names))
+
+
+def registers(problem: Problem, schedule: Schedule) -> int:
+    return problem.registers(
+        *(schedule[name] for name in ("warp_rows", "tile_keys", "q_registers"))
+    )
+
+
+def tiles(problem: Problem, schedule: Schedule) -> int:
+    """Of rows, in all heads of all sequences: blocks, but for parts of the keys."""
+    names = ("pack_heads", "warps", "warp_rows")
+    return problem.heads(schedule["pack_heads"]) * problem.tiles_of_head(
+        *(schedule[name] for name in names)
+    )
+
+
+def _copy_bytes(row_bytes: int) -> int:
+    return next((size for size in _COPIES if row_bytes % size == 0), 0)
+
+
+@lru_cache(maxsize=4096)
+def _key_tiles(given: Parameters, block_rows: int, tile_keys: int, row_heads: int) -> int:
+    return sum(
+        count * _tiles_of_sequence(given, sequence, block_rows, tile_keys, row_heads)
+        for sequence, count in Counter(given.sequences).items()
+    )
+
+
+def _tiles_of_sequence(
+    given: Parameters, sequence: Sequence, block_rows: int, tile_keys: int, row_heads: int
+) -> int:
+    """Every block walks tiles from the first key that its first row sees to its last row's last.
+
+    `Parameters.visible`, for many rows at a time.
+    """
+    rows = sequence.q_len * row_heads
+    first_rows = np.arange(0, rows, block_rows)
+    last_rows = np.minimum(first_rows + block_rows, rows) - 1
+    ahead = sequence.kv_len - sequence.q_len
+    start = np.maximum(0, first_rows // row_heads + ahead - given.window + 1) if given.window else 0
+    end = np.full(len(first_rows), sequence.kv_len)
+    if given.causal or given.window:
+        reach = 1 if given.causal else given.window
+        end = np.clip(last_rows // row_heads + ahead + reach, 0, sequence.kv_len)
+    return int(np.maximum(0, -(-end // tile_keys) - start // tile_keys).sum())
