@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from autotune.codegen.winners import dialect_of, why_outdated
 from autotune.finals import best_of, ties_of
 from autotune.proposer import Proposer
 from autotune.rivals import Rivals
+from autotune.runners import Runner
 from autotune.session import (
     INTERRUPTED,
     NO_MODEL,
@@ -23,6 +25,7 @@ from autotune.session import (
     SilentObserver,
     TuningOptions,
     TuningResult,
+    batch_size,
 )
 from autotune.strategies import SELF_GUIDED, make_strategy
 from autotune.timing import TimingPlan, default_plan
@@ -64,6 +67,7 @@ def tune(
     templates: Sequence[str] | None = None,
     plan: TimingPlan | None = None,
     observer: Observer | None = None,
+    runner: Runner | None = None,
 ) -> TuningResult:
     """Search for the fastest schedule of `workload` on `device`, storing every trial.
 
@@ -74,7 +78,8 @@ def tune(
     the search where the database does not know them, and against the best at the end. `model`
     may be `"none"`. `templates` names those to search; by default all that serve. `plan` says how
     trials are timed: by default with warm caches on a CPU, and on a GPU with the last-level cache
-    flushed before each run.
+    flushed before each run. `runner` measures them, on the same device, and stays open; by default
+    one is made for the session.
 
     The same seed and the same measurements give the same proposals.
     The `best` of the result is what `TuningDatabase.best` answers from then on. Ctrl-C ends the
@@ -91,7 +96,8 @@ def tune(
     info = resolve(device)
     assert info.target is not None, "resolve gives usable devices"
     plan = plan or default_plan(info.target)
-    options = TuningOptions(trials, time_limit_s, seed, strategy, model, plan=plan)
+    batch = batch_size(info.target)
+    options = TuningOptions(trials, time_limit_s, seed, strategy, model, batch, plan=plan)
     space = search_space(workload, info.target, templates)
     with TuningDatabase(Path(database)) as store:
         proposer = make_proposer(workload, info.target, space, store, options)
@@ -108,11 +114,11 @@ def tune(
         try:
             times_s = rivals.times_s()
             context = Context(workload, info.target, times_s, _floor_s(workload, info, observer))
-            with LocalRunner(info.name) as runner:
+            with nullcontext(runner) if runner else LocalRunner(info.name) as measuring:
                 tuner = Tuner(
                     context,
                     space,
-                    runner,
+                    measuring,
                     store,
                     proposer,
                     options,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autotune.codegen.winners import winner
-from autotune.contest import Contest, Ratio, Standing, hold, ratio
+from autotune.contest import Contest, Ratio, Ring, Standing, hold, ratio
 from autotune.libraries import LIBRARIES, library
 from autotune.runners import Job
 from autotune.timing import default_plan
@@ -44,11 +44,13 @@ def bench(
     rounds: int = 15,
     seed: int = 0,
     on_request: Sequence[str] = (),
+    ring: Ring | None = None,
 ) -> BenchResult:
     """Measure the stored best of `workload` and every library that can do it, interleaved.
 
     `on_request` names libraries of `autotune.libraries.ON_REQUEST` to be rivals too. Caches are
-    as in the default `autotune.timing.default_plan`: flushed on a GPU.
+    as in the default `autotune.timing.default_plan`: flushed on a GPU. `ring`: where the contest
+    is held, of the same device; by default in a process of its own.
 
     Raises `NotTunedError` where nothing is stored, `DeviceError` where the stored best fails.
     """
@@ -68,7 +70,7 @@ def bench(
     job = Job(workload, won.record.schedule, won.source, seed)
     flush_bytes = default_plan(info.target).flush_bytes
     contest = Contest(workload, ((OURS, job),), names, rounds, seed, flush_bytes)
-    ours, *others = hold(info.name, contest)
+    ours, *others = ring.hold(contest) if ring is not None else hold(info.name, contest)
     if ours.error:
         raise DeviceError(f"the stored best no longer works: {ours.error}")
     return BenchResult(

@@ -9,6 +9,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -23,7 +24,7 @@ from autotune.problems import Problem, check, problem
 from autotune.runners import Job
 from autotune.workers import Worker, WorkerFailure
 from records.canonical import Value
-from records.errors import DeviceError
+from records.errors import AutotuneError, DeviceError
 from records.workload import Workload
 from search_spaces import registry
 from search_spaces.op import Op
@@ -84,29 +85,63 @@ class Contest:
     flush_bytes: int = 0
 
 
-def hold(device: str, contest: Contest) -> list[Standing]:
-    """Run a contest in a child process and return the standings, kernels first.
+class Ring:
+    """A child process with a clean environment, in which contests are held one after another.
 
-    Every contender is checked against the reference first. Then, each round, in rotating order:
-    untimed runs for a warm-up, and a sample, the median of a burst of runs. A contender that
-    fails has an error; the others go on. Raises `DeviceError` where the child is lost.
-
-    On the host's own cores a pause comes before each turn (threads of a library spin after a
-    call), runs that other processes disturb are made again, and times are of the wall clock around
-    a call that waits for its result. Elsewhere they are what each launch says the device took.
+    It starts with the first one, and again after one in which a contender failed. `device`: its
+    canonical name. Used by one thread; close it, or use it in a `with`.
     """
-    from autotune.device_names import open_backend
 
-    task = _ContestTask(registry.op(contest.workload.op), device, contest)
-    worker = Worker(partial(open_backend, device))
-    with clean_environment():  # for the child that starts in here
-        try:
-            standings: list[Standing] = worker.run(task, dict.fromkeys(Phase, _limit_s(contest)))
-        except WorkerFailure as failure:
-            raise DeviceError(f"the contest was lost: {failure}") from None
-        finally:
-            worker.stop()
-    return standings
+    def __init__(self, device: str) -> None:
+        from autotune.device_names import open_backend
+
+        self._device = device
+        self._worker = Worker(partial(open_backend, device))
+        self._knows_libraries = False
+
+    def hold(self, contest: Contest) -> list[Standing]:
+        """Run a contest and return the standings, kernels first.
+
+        Every contender is checked against the reference first. Then, each round, in rotating
+        order: untimed runs for a warm-up, and a sample, the median of a burst of runs. A contender
+        that fails has an error; the others go on. Raises `DeviceError` where the child is lost.
+
+        On the host's own cores a pause comes before each turn (threads of a library spin after a
+        call), runs that other processes disturb are made again, and times are of the wall clock
+        around a call that waits for its result. Elsewhere they are what each launch says the
+        device took.
+        """
+        task = _ContestTask(registry.op(contest.workload.op), self._device, contest)
+        if contest.libraries and not self._knows_libraries:
+            self.close()  # PyTorch must make a CUDA device's primary context before we retain it
+            self._knows_libraries = True
+        with clean_environment():  # for the child, should it start in here
+            try:
+                limits_s = dict.fromkeys(Phase, _limit_s(contest))
+                standings: list[Standing] = self._worker.run(task, limits_s)
+            except WorkerFailure as failure:
+                self.close()
+                raise DeviceError(f"the contest was lost: {failure}") from None
+        if any(each.error for each in standings):
+            self.close()  # it may have left a broken context, or memory that it has damaged
+        return standings
+
+    def close(self) -> None:
+        """End the process. Idempotent; the next contest starts another."""
+        self._worker.stop()
+        self._knows_libraries = False
+
+    def __enter__(self) -> Ring:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def hold(device: str, contest: Contest) -> list[Standing]:
+    """One contest in a `Ring` of its own."""
+    with Ring(device) as ring:
+        return ring.hold(contest)
 
 
 def _limit_s(contest: Contest) -> float:
@@ -128,15 +163,19 @@ class _ContestTask(Task):
         contest = self.contest
         facts = problem(contest.workload, contest.seed)
         sampler: _Sampler = _OnHost(contest) if on_this_host(backend.target) else _OnDevice(contest)
-        # Libraries first: PyTorch must make a CUDA device's primary context before we retain it.
+        # Libraries first: in a new process PyTorch's context must come before ours.
         theirs = [self._library(name, facts) for name in contest.libraries]
         ours = [
             _entered(name, partial(_kernel, job, backend, facts), facts)
             for name, job in contest.kernels
         ]
         announce(Phase.LAUNCHING)
-        _race([each for each in (*ours, *theirs) if not each.error], contest.rounds, sampler)
-        return [each.standing() for each in (*ours, *theirs)]
+        try:
+            _race([each for each in (*ours, *theirs) if not each.error], contest.rounds, sampler)
+            return [each.standing() for each in (*ours, *theirs)]
+        finally:
+            for each in (*ours, *theirs):
+                each.close()
 
     def _library(self, name: str, facts: Problem) -> _Contender:
         workload, device = self.contest.workload, self.device
@@ -155,6 +194,11 @@ class _Contender:
     def standing(self) -> Standing:
         details = {} if self.execution is None else self.execution.details
         return Standing(self.name, tuple(self.times_s), self.error, details)
+
+    def close(self) -> None:
+        if self.execution is not None:
+            with suppress(AutotuneError):  # what was measured stands
+                self.execution.close()
 
 
 def _kernel(job: Job, backend: Backend, facts: Problem) -> Execution:

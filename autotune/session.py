@@ -20,6 +20,8 @@ from records.workload import Workload
 
 INTERRUPTED = "interrupted"
 NO_MODEL = "none"
+BATCH = 12
+GPU_BATCH = 24
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class TuningOptions:
     seed: int = 0
     strategy: str = "evolutionary"
     model: str = "xgboost"
-    batch: int = 12
+    batch: int = BATCH
     finalists: int = 6
     race_rounds: int = 15
     drop_factor: float = 1.5
@@ -55,6 +57,12 @@ class TuningOptions:
             raise InvalidInputError(f"time limit {self.time_limit_s} s: need more than 0 seconds")
         _check_name("strategy", self.strategy, (*STRATEGIES,))
         _check_name("cost model", self.model, (*MODELS, NO_MODEL))
+
+
+def batch_size(target: Target) -> int:
+    """Schedules between two fits. A trial takes a GPU a tenth of a second: pauses there count."""
+    is_quick = target.limit("kind", "") == "gpu" and target.backend != "sim"
+    return GPU_BATCH if is_quick else BATCH
 
 
 def _check_name(what: str, name: str, known: tuple[str, ...]) -> None:

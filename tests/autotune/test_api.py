@@ -12,10 +12,11 @@ from tuning_parts import PLAN, WORKLOAD, Adder, own_registry
 import autotune
 from autotune import api, rivals
 from autotune.backends.simulated import Failure
-from autotune.session import Context, Progress, SilentObserver, TuningResult
+from autotune.local_runner import LocalRunner
+from autotune.session import Context, Progress, SilentObserver, TuningResult, batch_size
 from autotune.testing import devices
 from autotune.timing import TimingPlan
-from records import Kind, Status
+from records import Kind, Status, Target
 from records.errors import AutotuneError, DeviceError, InvalidInputError
 from records.store import TuningDatabase
 from search_spaces import registry
@@ -86,6 +87,25 @@ def test_every_failure_costs_its_status_and_the_good_schedules_win(
         status = Status.OK if failure == "none" else STATUSES[Failure(failure)]
         assert record.measurement.status is status
         assert bool(record.measurement.error) == (failure != "none")
+
+
+def test_a_runner_that_is_given_measures_and_stays_open(
+    search: Callable[..., TuningResult],
+) -> None:
+    registry.register_template(Adder(largest=2))
+    with LocalRunner("sim:steady") as runner:
+        first = search(trials=2, templates=["adder"], runner=runner, compare=False)
+        children = runner.worker_pids
+        second = search(trials=4, templates=["adder"], runner=runner, compare=False)
+        assert (first.progress.done, second.progress.done) == (2, 4)
+        assert children and runner.worker_pids[:1] == children[:1]
+
+
+def test_batches_are_larger_where_a_trial_is_quick() -> None:
+    def of(backend: str, kind: str) -> int:
+        return batch_size(Target.of(backend, "x", "y", {"kind": kind}))
+
+    assert of("cuda", "gpu") == of("opencl", "gpu") > of("opencl", "cpu") == of("sim", "gpu")
 
 
 def test_named_templates_alone_are_searched_and_counted(

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from autotune import workers
 from autotune.backends.simulated import ideal_time_s
-from autotune.contest import Contest, hold
+from autotune.contest import Contest, Ring, hold
+from autotune.processes import ChildProcess, spawn
 from autotune.rendering import rendered
 from autotune.runners import Job
 from autotune.testing import devices
@@ -44,6 +46,29 @@ def test_a_wrong_kernel_and_a_library_that_fails_do_not_end_it() -> None:
     assert len(ours.times_s) == 2
     assert "elements are off" in theirs.error and theirs.times_s == ()
     assert failed.name == "cublas" and failed.error
+
+
+def test_contests_in_one_ring_share_a_process_until_one_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    starts: list[ChildProcess] = []
+
+    def counted() -> ChildProcess:
+        starts.append(spawn())
+        return starts[-1]
+
+    monkeypatch.setattr(workers, "spawn", counted)
+    target = Target.of("sim", "steady", "sim", {"kind": "gpu", "shared_bytes": 48 << 10})
+    ours = Contest(WORKLOAD, (("ours", job(target)),), (), rounds=1)
+    beside_a_library = replace(ours, libraries=("cublas",))  # which fails without a GPU
+    with Ring("sim:steady") as ring:
+        counts = []
+        for contest in (ours, ours, beside_a_library, ours):
+            assert ring.hold(contest)[0].error == ""
+            counts.append(len(starts))
+        assert starts[-1].is_alive
+    assert counts == [1, 1, 2, 3]
+    assert not starts[-1].is_alive
 
 
 @pytest.mark.parametrize("device", devices.names("opencl")[:1])
