@@ -12,6 +12,8 @@
 #undef launch
 #undef shared_at
 
+#include <algorithm>
+#include <array>
 #include <deque>
 #include <functional>
 
@@ -57,12 +59,19 @@ struct Pending {
 };
 static std::map<size_t, Pending> pending;
 
-static Pending &mine()
+static Pending &of_thread(size_t thread)
 {
-    Pending &found = pending[running];
+    Pending &found = pending[thread];
     if (found.products.empty()) found.products.resize(1), found.stores.resize(1);
     return found;
 }
+
+static Pending &mine() { return of_thread(running); }
+
+struct NamedBarrier {
+    size_t arrived, generation;
+};
+static std::map<std::pair<unsigned, uint64_t>, NamedBarrier> named_barriers;  // by block and number
 
 static void await(std::vector<std::vector<Action>> &groups, size_t left)
 {
@@ -90,7 +99,7 @@ static size_t run_threads(size_t first_block)
 static void run_cluster(size_t first_block, unsigned shared_bytes, unsigned char *stacks)
 {
     memset(memories, 0xFF, sizeof memories);  // NaN
-    loads.clear(), pending.clear(), cluster_meeting = {};
+    loads.clear(), pending.clear(), named_barriers.clear(), cluster_meeting = {};
     for (size_t at = 0; at < fibres.size(); at++) {
         Fibre &fibre = fibres[at];
         fibre.done = false;
@@ -200,33 +209,44 @@ static uint64_t swizzled(uint64_t address, uint64_t width)
     return width < 32 ? address : address ^ (address >> 7 & (width / 16 - 1)) << 4;
 }
 
+typedef std::array<int, 5> Coordinates;
+
+static Coordinates coordinates(Site &site, const Operand *operands, size_t group)
+{
+    Coordinates at = {};
+    for (size_t i = 0; i < site.arguments.at(group).size(); i++)
+        at[i] = argument(site, operands, group, i);
+    return at;
+}
+
 // Each element of a box: its shared address, and that in the tensor or null outside.
 template <typename ACT>
-static void walk(const TensorMap &map, uint64_t shared, const int (&at)[3], ACT act)
+static void walk(const TensorMap &map, uint64_t shared, const Coordinates &at, ACT act)
 {
     const int repeat = map.swizzle_bytes * 8;  // bytes after which the pattern repeats
     if (shared % (map.swizzle_bytes ? repeat : 128)) fail("a box that is not aligned");
-    uint64_t offset = shared;
-    for (int z = 0; z < map.box[2]; z++)
-        for (int y = 0; y < map.box[1]; y++)
-            for (int x = 0; x < map.box[0]; x++, offset += map.element_bytes) {
-                const int64_t place[3] = {at[0] + x, at[1] + y, at[2] + z};
-                bool inside = true;
-                for (int i = 0; i < 3; i++) inside &= place[i] >= 0 && place[i] < map.shape[i];
-                unsigned char *element = map.first + place[0] * map.element_bytes +
-                                         place[1] * map.stride_bytes[0] +
-                                         place[2] * map.stride_bytes[1];
-                act(shared_at(swizzled(offset, map.swizzle_bytes), map.element_bytes),
-                    inside ? element : nullptr);
-            }
+    Coordinates inside_box = {};
+    int count = 1;
+    for (int extent : map.box) count *= extent;
+    for (int done = 0; done < count; done++, shared += map.element_bytes) {
+        bool inside = true;
+        unsigned char *element = map.first;
+        for (int i = 0; i < 5; i++) {
+            const int64_t place = at[i] + inside_box[i];
+            inside &= place >= 0 && place < map.shape[i];
+            element += place * (i ? map.stride_bytes[i - 1] : map.element_bytes);
+        }
+        act(shared_at(swizzled(shared, map.swizzle_bytes), map.element_bytes),
+            inside ? element : nullptr);
+        for (int i = 0; i < 5 && ++inside_box[i] == map.box[i]; i++) inside_box[i] = 0;
+    }
 }
 
 static void tma_load(Site &site, const Operand *operands)
 {
     const uint64_t to = argument(site, operands, 0), barrier = argument(site, operands, 3);
     const TensorMap &map = *(const TensorMap *)argument(site, operands, 1);
-    int at[3];
-    for (int i = 0; i < 3; i++) at[i] = argument(site, operands, 2, i);
+    const Coordinates at = coordinates(site, operands, 2);
     const bool multicast = site.has("multicast::cluster");
     const unsigned blocks = multicast ? argument(site, operands, 4) : 1 << (to >> RANK_SHIFT);
     for (unsigned block = 0; block < MAX_CLUSTER; block++) {
@@ -238,7 +258,8 @@ static void tma_load(Site &site, const Operand *operands)
                 else
                     memset(shared, 0, map.element_bytes);
             });
-            const int bytes = map.box[0] * map.box[1] * map.box[2] * map.element_bytes;
+            int bytes = map.element_bytes;
+            for (int extent : map.box) bytes *= extent;
             change(barrier_at(at_rank(barrier, block)), 0, -bytes);
         };
         if (late)
@@ -252,8 +273,7 @@ static void tma_store(Site &site, const Operand *operands)
 {
     const TensorMap &map = *(const TensorMap *)argument(site, operands, 0);
     const uint64_t from = argument(site, operands, 2);
-    int at[3];
-    for (int i = 0; i < 3; i++) at[i] = argument(site, operands, 1, i);
+    const Coordinates at = coordinates(site, operands, 1);
     const Action store = [=, &map] {
         walk(map, from, at, [&](const unsigned char *shared, unsigned char *element) {
             if (element) memcpy(element, shared, map.element_bytes);
@@ -284,38 +304,107 @@ static const unsigned char *element_at(uint64_t descriptor, bool along_k, int ro
     return shared_at(at_rank(offset, rank()), bytes);
 }
 
-static void multiply_warpgroup(Site &site, const Operand *operands)
-{
-    const size_t sums = site.arguments[0].size(), columns = 2 * sums;
-    const std::string &type = site.name.back();
-    const Decoder decode = DECODERS.at(type);
-    const int bytes = type == "tf32" ? 4 : type == "f16" || type == "bf16" ? 2 : 1;
-    const bool whole = site.name[site.name.size() - 3] == "s32";
-    const uint64_t left = argument(site, operands, 1), right = argument(site, operands, 2);
-    const bool transposes = site.arguments.size() > 5;
-    const bool left_along_k = !transposes || argument(site, operands, 5) == 0;
-    const bool right_along_k = !transposes || argument(site, operands, 6) == 0;
-    const bool keep = operands[sums + 2].value & 0xFFFFFFFF;
-    const int first_row = running % 128 / 32 * 16 + running % 32 / 4, depth = 32 / bytes;
-    std::vector<void *> registers;
-    for (size_t i = 0; i < sums; i++) registers.push_back(operands[site.arguments[0][i]].at);
-    if (atoi(strchr(site.name[4].c_str(), 'n') + 1) != (int)columns) fail("registers of a product");
-    const Action action = [=] {
+// The kind of a product, and where its right operand lies.
+struct Product {
+    size_t sums;
+    Decoder decode;
+    int bytes, depth;
+    bool whole, keep, right_along_k;
+    uint64_t right;
+
+    // Of one thread: sums of `row_of` its rows and the columns of the right operand.
+    template <typename LEFT> void compute(void *const *registers, size_t thread, LEFT left) const
+    {
         for (size_t i = 0; i < sums; i++) {
-            const int row = first_row + i / 2 % 2 * 8;
-            const int column = i / 4 * 8 + running % 4 * 2 + i % 2;
+            const int column = i / 4 * 8 + thread % 4 * 2 + i % 2;
             double total = 0;
             for (int k = 0; k < depth; k++)
-                total += decode(element_at(left, left_along_k, row, k, bytes)) *
+                total += left(i / 2 % 2, k) *
                          decode(element_at(right, right_along_k, column, k, bytes));
             if (whole)
                 *(int32_t *)registers[i] = (int32_t)(total + (keep ? *(int32_t *)registers[i] : 0));
             else
                 *(float *)registers[i] = (float)(total + (keep ? *(float *)registers[i] : 0));
         }
-    };
+    }
+};
+
+static Product product_of(Site &site, const Operand *operands)
+{
+    const std::string &type = site.name.back();
+    const size_t sums = site.arguments[0].size(), left = site.arguments[1].size();
+    const bool in_registers = left > 1;
+    const size_t factors = 5, transposed = factors + !in_registers;
+    const int bytes = type == "tf32" ? 4 : type == "f16" || type == "bf16" ? 2 : 1;
+    if (atoi(strchr(site.name[4].c_str(), 'n') + 1) != (int)(2 * sums))
+        fail("registers of a product");
+    Product product{sums, DECODERS.at(type), bytes, 32 / bytes};
+    product.whole = site.name[site.name.size() - 3] == "s32";
+    product.keep = operands[sums + left + 1].value & 0xFFFFFFFF;
+    product.right = argument(site, operands, 2);
+    product.right_along_k =
+        site.arguments.size() <= factors || argument(site, operands, transposed) == 0;
+    return product;
+}
+
+static std::vector<void *> sums_of(const Site &site, const Operand *operands)
+{
+    std::vector<void *> registers;
+    for (int each : site.arguments[0]) registers.push_back(operands[each].at);
+    return registers;
+}
+
+static void add_product(size_t thread, const Action &action)
+{
     if (!late) action();
-    mine().products.back().push_back(late ? action : [] {});
+    of_thread(thread).products.back().push_back(late ? action : [] {});
+}
+
+static void multiply_from_memory(Site &site, const Operand *operands)
+{
+    const Product product = product_of(site, operands);
+    const uint64_t left = argument(site, operands, 1);
+    const bool along_k = site.arguments.size() <= 5 || argument(site, operands, 5) == 0;
+    const size_t thread = running;
+    const std::vector<void *> registers = sums_of(site, operands);
+    add_product(thread, [=] {
+        const int first_row = thread % 128 / 32 * 16 + thread % 32 / 4;
+        product.compute(registers.data(), thread, [&](int half, int k) {
+            return product.decode(
+                element_at(left, along_k, first_row + 8 * half, k, product.bytes));
+        });
+    });
+}
+
+// The left operand as `mma.sync` takes it: rows l / 4 and 8 further down, of the first 16 bytes of
+// k, then of the last.
+static void multiply_from_registers(Site &site, const Operand *operands)
+{
+    together(site, operands, [&](const Operand **all) {
+        std::array<std::array<unsigned char, 32>, 16> left;
+        for (int l = 0; l < 32; l++)
+            for (int i = 0; i < 4; i++) {
+                const uint32_t word = argument(site, all[l], 1, i);
+                memcpy(&left[l / 4 + i % 2 * 8][i / 2 * 16 + l % 4 * 4], &word, 4);
+            }
+        for (int l = 0; l < 32; l++) {
+            const Product product = product_of(site, all[l]);
+            const std::vector<void *> registers = sums_of(site, all[l]);
+            add_product(running / 32 * 32 + l, [=] {
+                product.compute(registers.data(), l, [&](int half, int k) {
+                    return product.decode(&left[l / 4 + 8 * half][k * product.bytes]);
+                });
+            });
+        }
+    });
+}
+
+static void multiply_warpgroup(Site &site, const Operand *operands)
+{
+    if (site.arguments[1].size() > 1)
+        multiply_from_registers(site, operands);
+    else
+        multiply_from_memory(site, operands);
 }
 
 static void products_commit(Site &, const Operand *) { mine().products.emplace_back(); }
@@ -343,6 +432,30 @@ static void store_matrix(Site &site, const Operand *operands)
 
 static void nothing(Site &, const Operand *) {}
 
+// ---- Barriers by number, and votes
+
+static void named_barrier(Site &site, const Operand *operands)
+{
+    NamedBarrier &barrier = named_barriers[{rank(), argument(site, operands, 0)}];
+    const size_t generation = barrier.generation;
+    if (++barrier.arrived == argument(site, operands, 1))
+        barrier.arrived = 0, barrier.generation++;
+    progress = true;
+    if (site.has("sync")) wait_until([&] { return barrier.generation != generation; });
+}
+
+bool any(const void *place, bool mine)
+{
+    uint64_t values[32];
+    exchange(place, mine, values);
+    return std::any_of(values, values + 32, [](uint64_t each) { return each != 0; });
+}
+
+static void reciprocal(Site &site, const Operand *operands)
+{
+    set(site, operands, 0, 0, 1 / float_argument(site, operands, 1));
+}
+
 // ---- The instruction that an asm statement of several is about
 
 static const std::vector<std::pair<const char *, void (*)(Site &, const Operand *)>> HOPPER = {
@@ -351,13 +464,18 @@ static const std::vector<std::pair<const char *, void (*)(Site &, const Operand 
     {"mbarrier.arrive", barrier_arrive},
     {"mbarrier.try_wait", barrier_wait},
     {"cp.async.bulk.tensor.3d.shared", tma_load},
+    {"cp.async.bulk.tensor.4d.shared", tma_load},
+    {"cp.async.bulk.tensor.5d.shared", tma_load},
     {"cp.async.bulk.tensor.3d.global", tma_store},
+    {"cp.async.bulk.tensor.5d.global", tma_store},
     {"cp.async.bulk.wait_group", tma_wait},
     {"wgmma.mma_async", multiply_warpgroup},
     {"wgmma.commit_group", products_commit},
     {"wgmma.wait_group", products_wait},
     {"wgmma.fence", nothing},
     {"stmatrix", store_matrix},
+    {"bar.", named_barrier},
+    {"rcp.", reciprocal},
     {"mov.u32 %0, %%cluster_ctarank", cluster_rank},
     {"barrier.cluster", cluster_meet},
     {"fence.", nothing},

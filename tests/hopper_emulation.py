@@ -21,10 +21,12 @@ from cuda_emulation import Arrays
 from search_spaces.kernel import KernelSource, Launch
 from search_spaces.tensor_map import TensorMap
 
+_MOST_AXES = 5  # of a tensor that TMA copies
 _HERE = Path(__file__).parent
 _REGISTERS = re.compile(r'"[+]\w"\((d\[\d+\])\)')  # in the list of sums, a macro
 _SETTLE = re.compile(r'asm volatile\("" : WGMMA_SUMS[^;]*;')
-_PRODUCT = re.compile(r'asm volatile\(("\{[^:]*?" \}")\s*: WGMMA_SUMS\(sums\)[^;]*\)')
+_PRODUCT = re.compile(r'asm volatile\(("\{[^:]*?" \}")\s*: (\w+_SUMS)\(sums\)\s*: ([^;]*)\);')
+_INPUT = re.compile(r'"\w"\(')
 _KEPT: list[TemporaryDirectory[str]] = []  # until the process ends
 
 
@@ -72,15 +74,20 @@ def _cluster(source: KernelSource, launch: Launch) -> int:
 def _without_macros(text: str) -> str:
     """Lists of registers that are macros, which the translation of asm does not look into."""
     text = _SETTLE.sub("", _REGISTERS.sub(r"emulation::out(\1)", text))
-    operands = "emulation::in(left), emulation::in(right), emulation::in(keep)"
-    return _PRODUCT.sub(rf"PTX(\1, WGMMA_SUMS(sums), {operands})", text)
+    return _PRODUCT.sub(_product, text)
+
+
+def _product(found: re.Match[str]) -> str:
+    inputs = _INPUT.sub("emulation::in(", found[3])
+    return f"PTX({found[1]}, {found[2]}(sums), {inputs});"
 
 
 def _declared(tensor: TensorMap) -> str:
+    missing = _MOST_AXES - len(tensor.shape)
     numbers = (
-        tensor.shape[::-1],
-        tuple(stride * tensor.element_bytes for stride in tensor.strides[-2::-1]),
-        tensor.box[::-1],
+        tensor.shape[::-1] + (1,) * missing,
+        tuple(stride * tensor.element_bytes for stride in tensor.strides[-2::-1]) + (0,) * missing,
+        tensor.box[::-1] + (1,) * missing,
     )
     shape, strides, box = ("{" + ", ".join(map(str, each)) + "}" for each in numbers)
     return (
