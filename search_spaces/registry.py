@@ -8,6 +8,7 @@ from typing import Any
 from records.errors import InvalidInputError
 from records.workload import Workload
 from search_spaces.attention.op import ATTENTION
+from search_spaces.attention.portable import PORTABLE_ATTENTION
 from search_spaces.matmul.cpu import CPU
 from search_spaces.matmul.mma_sync import MMA_SYNC
 from search_spaces.matmul.op import MATMUL
@@ -28,6 +29,7 @@ _TEMPLATES: list[Template] = [
     MMA_SYNC,
     SKINNY,
     WGMMA,
+    PORTABLE_ATTENTION,
 ]
 
 

@@ -1,0 +1,262 @@
+"""Knobs and constraints of the portable template, each constraint with its physical reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from records.target import Target
+from search_spaces.attention.combine import partial_results
+from search_spaces.attention.portable_resources import (
+    MAX_REGISTERS,
+    STATIC_SHARED_BYTES,
+    Problem,
+    ceil_divide,
+)
+from search_spaces.dtypes import storage
+from search_spaces.space import Constraint, Knob, choice, power_of_two
+
+VECTOR_ACCESS_BYTES = 16  # the widest memory access of one GPU work-item
+MAX_LOOP_BODY = (
+    1024  # multiply-adds; 16 KiB of NVIDIA's instructions, below its L1 instruction cache
+)
+MAX_GROUPS = 2**31 - 1  # CUDA's limit on the x axis of a grid
+MAX_ROWS = 2**30  # counted in 32 bits, to the end of the last tile
+_SHARED_KNOBS = (
+    "block_q",
+    "block_k",
+    "threads_k",
+    "lanes",
+    "pad",
+    "kv_tiles",
+    "weights_local",
+    "shuffle",
+)
+_REGISTER_KNOBS = (
+    "block_q",
+    "block_k",
+    "threads_q",
+    "threads_k",
+    "vector",
+    "lanes",
+    "prefetch",
+)
+
+
+def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
+    """Knobs whose other values could not matter on this target, or to this workload, have one.
+
+    On a CPU local memory is ordinary memory: it has no banks, and the work-items of a group take
+    turns on one core, so that nothing overlaps.
+    """
+    given, gpu = problem.given, not target.is_cpu
+    most_rows = _power_above(problem.rows(True))
+    least_rows = min(8, _power_above(given.q_len))
+    most_keys = _most_keys(problem)
+    grouped = given.queries_per_kv_head > 1 and problem.rows(True) <= MAX_ROWS
+
+    def flag(name: str, has_both: bool, help: str) -> Knob:
+        return choice(name, (False, True) if has_both else (False,), help)
+
+    return (
+        power_of_two("block_q", least_rows, min(128, most_rows), "rows of a work-group"),
+        power_of_two("block_k", 8, most_keys, "keys of a step"),
+        power_of_two("threads_q", 1, min(128, most_rows), "work-items along the rows"),
+        power_of_two("threads_k", 1, min(64, most_keys), "work-items along keys and columns"),
+        power_of_two("vector", 1, 4, "elements in one global access"),
+        power_of_two("lanes", 1, 4, "elements in one local access"),
+        flag("pad", gpu, "unused elements after each row in local memory"),
+        choice("kv_tiles", (1, 2), "V in the place of K in local memory, or beside it"),
+        flag("prefetch", gpu, "fetch the next tile before multiplying by this one"),
+        choice("weights_local", (False, True), "weights through local memory"),
+        flag("shuffle", target.backend == "cuda", "maxima between lanes of a warp"),
+        power_of_two("unroll", 1, 4, "steps along the head unrolled"),
+        flag("pack_heads", grouped, "heads that share K and V as rows of one work-group"),
+        flag("longest_first", given.causal, "last queries first, which see most keys"),
+        power_of_two("splits", 1, 64, "parts of the keys, each computed by other work-groups"),
+    )
+
+
+def constraints(problem: Problem, target: Target) -> tuple[Constraint, ...]:
+    return (
+        *_groups(problem, target),
+        *_tiles(problem),
+        *_local_memory(problem, target),
+        *_registers(problem, target),
+        *_vectors(problem),
+        *_weights(target),
+        *_parts(problem, target),
+    )
+
+
+def _power_above(extent: int) -> int:
+    """The least power of two that is not smaller."""
+    return 1 << max(0, math.ceil(math.log2(extent)))
+
+
+def _most_keys(problem: Problem) -> int:
+    return max(8, min(128, _power_above(problem.given.kv_len)))
+
+
+def _lockstep(problem: Problem, target: Target) -> int:
+    """Work-items that run together; of a small workload all that can have work."""
+    columns = 1 << int(math.log2(problem.given.v_dim))
+    rows = min(128, _power_above(problem.rows(True)))
+    return min(target.limit("warp", 1), rows * min(64, columns, _most_keys(problem)))
+
+
+def _groups(problem: Problem, target: Target) -> Iterator[Constraint]:
+    largest, warp = target.limit("max_group", 256), _lockstep(problem, target)
+    yield Constraint(
+        ("threads_q", "threads_k"),
+        lambda threads_q, threads_k: threads_q * threads_k <= largest,
+        f"the device runs at most {largest} work-items in a group; "
+        "{threads_q}x{threads_k} are more",
+    )
+    if warp > 1:
+        yield Constraint(
+            ("threads_q", "threads_k"),
+            lambda threads_q, threads_k: threads_q * threads_k % warp == 0,
+            f"work-items run {warp} in lockstep; {{threads_q}}x{{threads_k}} leave some idle",
+        )
+    yield Constraint(
+        ("block_q", "pack_heads", "splits"),
+        lambda block, packed, splits: problem.tiles(block, packed) * splits <= MAX_GROUPS,
+        f"tiles of {{block_q}} rows in {{splits}} part(s) are more than {MAX_GROUPS} groups, the "
+        "limit of a grid",
+    )
+
+
+def _tiles(problem: Problem) -> Iterator[Constraint]:
+    yield Constraint(
+        ("block_q", "pack_heads"),
+        lambda block, packed: block <= max(8, _power_above(problem.rows(packed))),
+        "there are no {block_q} rows that share keys; most of the tile would be padding",
+    )
+    for name, count in (("block_q", "threads_q"), ("block_k", "threads_k")):
+        yield Constraint(
+            (name, count),
+            lambda block, threads: block % threads == 0,
+            f"every work-item must have as many of the tile's {{{name}}}; "
+            f"{{{count}}} work-items do not divide them",
+        )
+    v_dim = problem.given.v_dim
+    yield Constraint(
+        ("threads_k", "lanes"),
+        lambda threads_k, lanes: (threads_k - 1) * lanes < v_dim,
+        f"{{threads_k}} work-items with {{lanes}} columns each share {v_dim} columns of V; "
+        "some would have none",
+    )
+
+
+def _local_memory(problem: Problem, target: Target) -> Iterator[Constraint]:
+    available = target.limit("shared_bytes", STATIC_SHARED_BYTES)
+    if target.backend == "cuda":
+        available = min(available, STATIC_SHARED_BYTES)
+    yield Constraint(
+        _SHARED_KNOBS,
+        lambda *sizes: problem.shared_bytes(*sizes) <= available,
+        f"a group has {available} bytes of local memory; tiles of {{block_q}} rows of Q, of "
+        f"{{block_k}} keys and values, and {{block_q}}x{{block_k}} weights need more",
+    )
+
+
+def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
+    yield Constraint(
+        _REGISTER_KNOBS,
+        lambda *sizes: problem.registers(*sizes) <= MAX_REGISTERS,
+        f"a work-item has at most {MAX_REGISTERS} registers; its share of {{block_q}}x{{block_k}} "
+        "scores, of the output and of tiles on their way needs more, and would spill to memory",
+    )
+    available = target.limit("registers", None)
+    if available is not None:
+        yield Constraint(
+            _REGISTER_KNOBS,
+            lambda *sizes: problem.registers(*sizes) * sizes[2] * sizes[3] <= available,
+            f"a unit has {available} registers for a whole group; "
+            "{threads_q}x{threads_k} work-items with {block_q}x{block_k} scores need more",
+        )
+    yield Constraint(
+        ("block_q", "block_k", "threads_q", "threads_k", "lanes", "unroll"),
+        lambda block_q, block_k, threads_q, threads_k, lanes, unroll: (
+            ceil_divide(block_q, threads_q) * ceil_divide(block_k, threads_k) * lanes * unroll
+            <= MAX_LOOP_BODY
+        ),
+        "a loop body of {unroll} times {lanes} steps of a work-item's scores, above "
+        f"{MAX_LOOP_BODY} multiply-adds, outgrows instruction caches and takes compilers seconds",
+    )
+
+
+def _vectors(problem: Problem) -> Iterator[Constraint]:
+    given = problem.given
+    widest = VECTOR_ACCESS_BYTES // storage(given.dtype).itemsize
+    yield Constraint(
+        ("vector",),
+        lambda vector: vector <= widest,
+        f"one memory access moves at most {VECTOR_ACCESS_BYTES} bytes; {{vector}} elements are more",
+    )
+    for dim, name in ((given.head_dim, "Q and K"), (given.v_dim, "V")):
+        yield Constraint(
+            ("vector",),
+            lambda vector, dim=dim: dim % vector == 0,
+            f"rows of {name} in memory are {dim} elements, so not each begins at a multiple of "
+            "{vector}",
+        )
+    yield Constraint(
+        ("block_k", "lanes"),
+        lambda block_k, lanes: block_k % lanes == 0,
+        "weights are read {lanes} keys at a time; {block_k} keys leave a part of one",
+    )
+
+
+def _weights(target: Target) -> Iterator[Constraint]:
+    yield Constraint(
+        ("weights_local", "threads_k"),
+        lambda local, threads_k: local or threads_k == 1,
+        "{threads_k} work-items share a row and must exchange its weights through local memory",
+    )
+    yield Constraint(
+        ("weights_local", "block_q", "threads_q", "block_k"),
+        lambda local, block_q, threads_q, block_k: (
+            local or ceil_divide(block_q, threads_q) * block_k <= 64
+        ),
+        "weights in registers need every key of a step unrolled; {block_k} keys for each of a "
+        "work-item's {block_q}/{threads_q} rows outgrow instruction caches",
+    )
+    warp = target.limit("warp", 1)
+    yield Constraint(
+        ("shuffle", "threads_k", "threads_q"),
+        lambda shuffle, threads_k, threads_q: (
+            not shuffle or (1 < threads_k <= warp and threads_q * threads_k % warp == 0)
+        ),
+        f"only work-items of one whole warp, {warp} in lockstep, exchange maxima; {{threads_k}} "
+        "of {threads_q}x{threads_k} share a row",
+    )
+
+
+def _parts(problem: Problem, target: Target) -> Iterator[Constraint]:
+    yield Constraint(
+        ("block_k", "splits"),
+        problem.splits_useful,
+        f"{{splits}} equal parts of {problem.longest_walk} keys in steps of {{block_k}} would "
+        "leave a part without work",
+    )
+    for limit, meaning in (("max_buffer_bytes", "a single buffer"), ("memory_bytes", "memory")):
+        available = target.limit(limit, None)
+        if available is not None:
+            yield Constraint(
+                ("splits",),
+                lambda splits, available=available: all(
+                    each.bytes <= available for each in partial_results(problem.given, splits)
+                ),
+                f"sums of {{splits}} parts exceed {available} bytes, the limit of {meaning}",
+            )
+    units = target.limit("units", 1)
+    yield Constraint(
+        ("splits", "block_q", "pack_heads"),
+        lambda splits, block, packed: (
+            splits == 1 or problem.tiles(block, packed) * (splits // 2) < 8 * units
+        ),
+        f"fewer than {{splits}} parts already give each of {units} units 8 groups; more of them "
+        "only add sums to merge",
+    )
