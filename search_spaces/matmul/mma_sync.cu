@@ -8,6 +8,8 @@
 // swizzled (tiles.h), and are transposed, where k is not the fast axis, on the way to registers.
 // A quantised B stays integers until it is in registers, and is restored just before a product.
 //
+// Of groups of rows each has tiles of its own; rows of C are counted through all of them.
+//
 //   matmul:  groups (tiles of C, SPLIT_K, BATCH); writes C, or sums of a part of k if SPLIT_K > 1
 //   reduce:  adds the parts (split_k.h), only if SPLIT_K > 1
 
@@ -77,9 +79,16 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
 {
     extern __shared__ __align__(128) unsigned char shared[];
 
-    const int first_row = tile_row(GROUP_ID(0), TILES_M, TILES_N, RASTER) * BLOCK_M, row_end = M;
-    const int first_column = tile_column(GROUP_ID(0), TILES_M, TILES_N, RASTER) * BLOCK_N;
-    const int part = GROUP_ID(1), batch = GROUP_ID(2), product = batch;
+    const int part = GROUP_ID(1), batch = GROUP_ID(2);
+#if ROW_GROUPS
+    const RowGroup group = row_group_of_tile(GROUP_ID(0) / TILES_N);
+    const int index = GROUP_ID(0) - group.first_tile * TILES_N, tiles_m = group.tiles;
+    const int product = group.index, top = group.first_row, row_end = group.end_row;
+#else
+    const int index = GROUP_ID(0), tiles_m = TILES_M, product = batch, top = 0, row_end = M;
+#endif
+    const int first_row = top + tile_row(index, tiles_m, TILES_N, RASTER) * BLOCK_M;
+    const int first_column = tile_column(index, tiles_m, TILES_N, RASTER) * BLOCK_N;
     const int first_k = first_step_of(part, TILES_K, SPLIT_K) * BLOCK_K;
     const int tiles = steps_of(part, TILES_K, SPLIT_K);
     const int warp = LOCAL_ID(0) / 32;

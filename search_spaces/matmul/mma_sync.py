@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import resources
-
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
-from search_spaces import dtypes
 from search_spaces.dialect import Dialect
 from search_spaces.kernel import KernelSource, KernelStats, Launch, Scratch
 from search_spaces.matmul.epilogue import EpilogueCode, epilogue_code, store_code
 from search_spaces.matmul.mma_sync_resources import Problem
+from search_spaces.matmul.mma_sync_resources import grid as grid_of
 from search_spaces.matmul.mma_sync_space import constraints, knobs
 from search_spaces.matmul.mma_sync_stats import shared_bytes, statistics, threads
 from search_spaces.matmul.op import MATMUL
 from search_spaces.matmul.parameters import Parameters
-from search_spaces.matmul.portable_space import GROUPS_AXIS
+from search_spaces.matmul.row_groups import row_group_defines
+from search_spaces.matmul.tensor_core_code import (
+    REDUCE_THREADS,
+    kernel_text,
+    operand_arguments,
+    quantised_defines,
+    reduce_launch,
+    rejected_group_size,
+    rejected_sizes,
+)
 from search_spaces.matmul.tensor_core_types import rejected_types, type_defines
-from search_spaces.matmul.tiling import Grid, ceil_divide
 from search_spaces.space import SearchSpace
-
-REDUCE_THREADS = 128
-RESTORED_TOGETHER = 8  # neighbours in k of a quantised B, that a scale must hold for
-_MAX_EXTENT = 2**31 - 2**16  # rows are counted in 32 bits, to the end of the last tile
 
 
 class MmaSync:
@@ -43,10 +44,7 @@ class MmaSync:
     def rejects(self, workload: Workload, target: Target) -> str:
         given = Parameters.of(workload)
         return (
-            rejected_types(workload, target)
-            or rejected_form(given)
-            or rejected_group_size(given)
-            or rejected_sizes(given)
+            rejected_types(workload, target) or rejected_group_size(given) or rejected_sizes(given)
         )
 
     def space(self, workload: Workload, target: Target) -> SearchSpace:
@@ -67,6 +65,7 @@ class MmaSync:
         parts = (
             dialect.prelude,
             _defines(given, problem, schedule, dialect),
+            _row_groups(problem, schedule, epilogue),
             store_code(workload, dialect),
             epilogue.text,
             *map(kernel_text, _texts(given, bool(partial_bytes))),
@@ -83,11 +82,6 @@ class MmaSync:
 MMA_SYNC = MmaSync()
 
 
-@cache
-def kernel_text(name: str) -> str:
-    return resources.files("search_spaces").joinpath(name).read_text()
-
-
 def _texts(given: Parameters, in_parts: bool) -> tuple[str, ...]:
     operands = (
         ("matmul/quantised.h", "matmul/mma_sync_quantised.h")
@@ -97,50 +91,13 @@ def _texts(given: Parameters, in_parts: bool) -> tuple[str, ...]:
     return (
         "dialects/tensor_core.h",
         "matmul/tiles.h",
+        *(["matmul/row_groups.h"] if given.groups else []),
         "matmul/mma_sync_schedule.h",
         "matmul/mma_sync_tiles.h",
         *operands,
         *(["matmul/split_k.h"] if in_parts else []),
         "matmul/mma_sync.cu",
     )
-
-
-def rejected_form(given: Parameters) -> str:
-    """For templates of products of one size."""
-    if given.groups:
-        return f"it multiplies batches of one size, not {len(given.groups)} groups of rows"
-    return ""
-
-
-def rejected_group_size(given: Parameters) -> str:
-    """For templates that restore a quantised B a few neighbours in k at a time."""
-    if given.group_size % RESTORED_TOGETHER and given.group_size != given.k:
-        return (
-            f"it restores {RESTORED_TOGETHER} neighbours in k with one scale; a group of "
-            f"{given.group_size} is no multiple of that; choose a group_size that is, or k"
-        )
-    return ""
-
-
-def rejected_sizes(given: Parameters) -> str:
-    if given.batch > GROUPS_AXIS:
-        return (
-            f"a batch of {given.batch} exceeds the third axis of a grid ({GROUPS_AXIS}); "
-            "cut the batch into smaller ones"
-        )
-    largest = max(given.m, given.n, given.k)
-    if largest > _MAX_EXTENT:
-        return (
-            f"an extent of {largest} exceeds 32-bit coordinates ({_MAX_EXTENT}); "
-            "cut the product into smaller ones"
-        )
-    return ""
-
-
-def reduce_launch(given_m: int, given_n: int, batch: int, finish: tuple[str, ...]) -> Launch:
-    """Of split_k.h."""
-    blocks = ceil_divide(given_m * given_n, REDUCE_THREADS)
-    return Launch("reduce", (blocks, 1, batch), (REDUCE_THREADS, 1, 1), ("partial", *finish))
 
 
 def _defines(given: Parameters, problem: Problem, schedule: Schedule, dialect: Dialect) -> str:
@@ -162,27 +119,17 @@ def _defines(given: Parameters, problem: Problem, schedule: Schedule, dialect: D
     return "".join(f"#define {name} {value}\n" for name, value in values.items())
 
 
-def quantised_defines(given: Parameters) -> dict[str, int]:
-    """What `quantised.h` needs, but for sizes."""
-    return {
-        "QUANTISED": 1,
-        "B_BITS": dtypes.dtype(given.b_dtype).bits,
-        "ZERO_POINT": int(given.zero_point),
-        "GROUP_SIZE_K": given.group_size,
-        "IS_BFLOAT": int(given.dtype == "bfloat16"),
-    }
-
-
-def operand_arguments(given: Parameters) -> tuple[str, ...]:
-    """A, B, and the scales and zeros of a quantised B."""
-    there = (("b_scale", given.quantised), ("b_zero", given.zero_point))
-    return ("a", "b", *(name for name, given_ in there if given_))
+def _row_groups(problem: Problem, schedule: Schedule, epilogue: EpilogueCode) -> str:
+    """The table of groups of rows; and how an epilogue that asks for one finds it."""
+    asked = problem.groups and "EPILOGUE_GROUP" in epilogue.text
+    how = "#define EPILOGUE_GROUP(row) (product)\n" if asked else ""
+    return row_group_defines(problem.groups, schedule["block_m"]) + how
 
 
 def _launches(
     given: Parameters, problem: Problem, schedule: Schedule, epilogue: EpilogueCode
 ) -> tuple[Launch, ...]:
-    grid = Grid.of(problem, schedule)
+    grid = grid_of(problem, schedule)
     finish = ("c", *epilogue.arguments)
     main = Launch(
         "matmul",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from math import gcd
 
+from records.schedule import Schedule
 from records.workload import Workload
 from search_spaces import dtypes
 from search_spaces.matmul.parameters import Parameters
+from search_spaces.matmul.row_groups import row_group_tiles
 from search_spaces.matmul.tensor_core_types import DEPTH_BYTES, sum_words
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.matmul.tiling import Grid, ceil_divide
 
 WARP = 32
 ROWS, PAIR = 16, 16  # of a fragment of A; columns of the two fragments of B that load together
@@ -31,6 +35,7 @@ class Problem:
     n: int
     k: int
     batch: int
+    groups: tuple[int, ...]  # rows for each matrix B, or none
     element_bytes: int  # of A, and of what it is multiplied with
     b_bits: int  # an element of B in memory; fewer if it is quantised
     group_size: int  # neighbours in k that share a scale; 0 if B is not quantised
@@ -48,6 +53,7 @@ class Problem:
             n=given.n,
             k=given.k,
             batch=given.batch,
+            groups=given.groups,
             element_bytes=dtypes.dtype(given.dtype).bits // 8,
             b_bits=dtypes.dtype(given.b_dtype).bits,
             group_size=given.group_size,
@@ -57,6 +63,15 @@ class Problem:
             a_along_k=given.layout[0] == "n",
             b_along_k=given.layout[1] == "t",
         )
+
+    @property
+    def row_parts(self) -> tuple[int, ...]:
+        """Rows that tiles are laid over: those of each group, or all."""
+        return self.groups or (self.m,)
+
+    @property
+    def largest(self) -> int:
+        return max(self.row_parts)
 
     @property
     def quantised(self) -> bool:
@@ -74,8 +89,10 @@ class Problem:
 
     @property
     def a_copy_bytes(self) -> int:
-        """What one asynchronous copy of A moves; 0 if rows are not even multiples of 4 bytes."""
-        return _copy_bytes((self.k if self.a_along_k else self.m) * self.element_bytes)
+        """What one asynchronous copy of A moves; 0 if rows are not even multiples of 4 bytes. Of A
+        across k every group has to begin at a multiple of it."""
+        places = (self.k,) if self.a_along_k else (self.m, *accumulate(self.groups))
+        return _copy_bytes(gcd(*places) * self.element_bytes)
 
     @property
     def b_copy_bytes(self) -> int:
@@ -154,9 +171,16 @@ def warps(block_m: int, block_n: int, warp_m: int, warp_n: int) -> int:
     return (block_m // warp_m) * (block_n // warp_n)
 
 
+def grid(problem: Problem, schedule: Schedule) -> Grid:
+    """Tiles of all groups of rows count as one column of them."""
+    return replace(
+        Grid.of(problem, schedule), rows=row_group_tiles(problem.row_parts, schedule["block_m"])
+    )
+
+
 def tiles(problem: Problem, block_m: int, block_n: int) -> int:
-    """Of C, in one product."""
-    return ceil_divide(problem.m, block_m) * ceil_divide(problem.n, block_n)
+    """Of C, in one element of the batch."""
+    return row_group_tiles(problem.row_parts, block_m) * ceil_divide(problem.n, block_n)
 
 
 def _copy_bytes(row_bytes: int) -> int:

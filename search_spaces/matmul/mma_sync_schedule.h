@@ -50,6 +50,12 @@
 #define EPILOGUE(value, row, column) (value)  // rows are counted through the whole batch
 #endif
 
+#ifndef ROW_GROUPS
+#define ROW_GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0 if all are
+#elif !defined(ROW_GROUPS_H)
+#include "row_groups.h"
+#endif
+
 // ---- The schedule
 
 #ifndef BLOCK_M
@@ -93,7 +99,7 @@
 #define TILES_M ((M + BLOCK_M - 1) / BLOCK_M)
 #define TILES_N ((N + BLOCK_N - 1) / BLOCK_N)
 #define TILES_K ((K + BLOCK_K - 1) / BLOCK_K)
-#define GUARD_M (M % BLOCK_M != 0)  // some tile reaches beyond the matrix
+#define GUARD_M (ROW_GROUPS || M % BLOCK_M != 0)  // some tile reaches beyond its matrix
 #define GUARD_N (N % BLOCK_N != 0)
 #define GUARD_K (K % BLOCK_K != 0)
 #define PRODUCT_K (32 / STORED_BYTES)            // of k in one product

@@ -34,10 +34,10 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
         return power_of_two(name, 16, max(16, min(high, next_power_of_two(extent))), help)
 
     return (
-        tile("block_m", problem.m, 256, "rows of C of a block"),
+        tile("block_m", problem.largest, 256, "rows of C of a block"),
         tile("block_n", problem.n, 256, "columns of C of a block"),
         power_of_two("block_k", depth, 8 * depth, "steps of k between two barriers"),
-        tile("warp_m", problem.m, 128, "rows of C of a warp"),
+        tile("warp_m", problem.largest, 128, "rows of C of a warp"),
         tile("warp_n", problem.n, 128, "columns of C of a warp"),
         choice("stages", (2, 3, 4, 5, 6, 8), "tiles of A and B in shared memory, in turn"),
         choice("fragments", (1, 2), "sets of operands in registers: 2 loads one ahead"),
@@ -79,8 +79,9 @@ def _blocks(problem: Problem, target: Target) -> Iterator[Constraint]:
     )
     yield Constraint(
         ("raster", "block_m"),
-        lambda raster, block: raster == 1 or raster <= ceil_divide(problem.m, block),
-        f"{problem.m} rows hold fewer than {{raster}} tiles of {{block_m}}: the same order again",
+        lambda raster, block: raster == 1 or raster <= ceil_divide(problem.largest, block),
+        f"{problem.largest} rows hold fewer than {{raster}} tiles of {{block_m}}: the same order "
+        "again",
     )
 
 

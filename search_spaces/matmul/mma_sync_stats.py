@@ -6,6 +6,7 @@ from records.schedule import Schedule
 from records.target import Target
 from search_spaces.kernel import KernelStats
 from search_spaces.matmul.mma_sync_resources import WARP, Problem, warps
+from search_spaces.matmul.mma_sync_resources import grid as grid_of
 from search_spaces.matmul.tiling import Grid, ceil_divide
 
 _MAX_RESIDENT_WARPS = 64  # of a unit, sm_80 and sm_90; 48 of sm_86 and sm_89
@@ -31,7 +32,7 @@ def statistics(
     Partial sums are written once and read once. `vector_lanes`: elements in the narrower of both
     operands' copies.
     """
-    grid = Grid.of(problem, schedule)
+    grid = grid_of(problem, schedule)
     scratch_bytes = problem.partial_sums_bytes(grid.parts)
     groups = grid.tiles * grid.parts * problem.batch
     registers = problem.registers(*(schedule[name] for name in ("warp_m", "warp_n", "fragments")))
@@ -75,18 +76,19 @@ def _l2_bytes(problem: Problem, grid: Grid, schedule: Schedule) -> float:
 def _dram_bytes(
     problem: Problem, grid: Grid, schedule: Schedule, target: Target, arrays_bytes: int
 ) -> float:
-    """Every array once where A and B fit the last cache together; else B once for each band.
+    """Every array once where A and its B fit the last cache together; else B once for each band.
 
     A band is the rows of tiles whose blocks run at the same time: `raster` of them, or as many as
     the units reach, one block each. Its rows of A stay in cache while B streams past.
     """
     b_bytes = problem.k * problem.n * problem.b_bits // 8
-    a_bytes = problem.m * problem.k * problem.element_bytes
+    a_bytes = problem.largest * problem.k * problem.element_bytes
     if a_bytes + b_bytes <= target.limit("cache_bytes", 0):
         return float(arrays_bytes)
     reach = ceil_divide(target.limit("units", 1), grid.columns)
-    bands = ceil_divide(grid.rows, max(schedule["raster"], reach))
-    return float(arrays_bytes + problem.batch * (bands - 1) * b_bytes)
+    band = schedule["block_m"] * max(schedule["raster"], reach)
+    again = sum(ceil_divide(rows, band) - 1 for rows in problem.row_parts if rows)
+    return float(arrays_bytes + problem.batch * again * b_bytes)
 
 
 def _resident(problem: Problem, schedule: Schedule, target: Target, registers: int) -> int:

@@ -11,20 +11,19 @@ from search_spaces import dtypes
 from search_spaces.dialect import Dialect
 from search_spaces.kernel import KernelSource, KernelStats, Launch, Scratch
 from search_spaces.matmul.epilogue import EpilogueCode, epilogue_code, store_code
-from search_spaces.matmul.mma_sync import (
-    REDUCE_THREADS,
-    kernel_text,
-    operand_arguments,
-    reduce_launch,
-    rejected_form,
-    rejected_group_size,
-    rejected_sizes,
-)
 from search_spaces.matmul.op import MATMUL
 from search_spaces.matmul.parameters import Parameters
 from search_spaces.matmul.skinny_resources import MAX_REGISTERS, MAX_ROWS, WARP, Problem
 from search_spaces.matmul.skinny_space import constraints, knobs
 from search_spaces.matmul.skinny_stats import groups, shared_bytes, statistics, warps
+from search_spaces.matmul.tensor_core_code import (
+    REDUCE_THREADS,
+    kernel_text,
+    operand_arguments,
+    reduce_launch,
+    rejected_group_size,
+    rejected_sizes,
+)
 from search_spaces.matmul.tensor_core_types import capability, product
 from search_spaces.space import SearchSpace
 
@@ -68,7 +67,7 @@ class Skinny:
             return f"{target} does not compute in {given.epilogue_dtype}, only in {known_names}"
         return (
             _rejected_quantised(given)
-            or rejected_form(given)
+            or _rejected_form(given)
             or rejected_sizes(given)
             or _rejected_rows(workload)
         )
@@ -109,6 +108,12 @@ class Skinny:
 
 
 SKINNY = Skinny()
+
+
+def _rejected_form(given: Parameters) -> str:
+    if given.groups:
+        return f"it multiplies batches of one size, not {len(given.groups)} groups of rows"
+    return ""
 
 
 def _rejected_quantised(given: Parameters) -> str:

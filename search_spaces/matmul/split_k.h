@@ -19,6 +19,9 @@ KERNEL GROUP_SIZE(REDUCE_THREADS, 1, 1) void reduce(const PARTIAL *RESTRICT part
     PARTIAL sum = 0;
 #pragma unroll
     for (int split = 0; split < SPLIT_K; split++) sum += part[split * elements];
+#ifdef EPILOGUE_GROUP
+    const int product = row_group_of_row((int)(element / N));
+#endif
     c[batch * elements + element] = VALUE_TO_C(
         EPILOGUE((VALUE)sum, (size_t)(batch * M + element / N), (int)(element % N)));
 }

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable
 from functools import cache
 from importlib import resources
-from itertools import accumulate
 
 from records.schedule import Schedule
 from records.target import Target
@@ -16,6 +13,7 @@ from search_spaces.kernel import KernelSource, KernelStats, Launch, Scratch
 from search_spaces.matmul.epilogue import EpilogueCode, epilogue_code, store_code
 from search_spaces.matmul.op import MATMUL
 from search_spaces.matmul.parameters import Parameters
+from search_spaces.matmul.row_groups import row_group_defines
 from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.matmul.wgmma_maps import tensor_maps
 from search_spaces.matmul.wgmma_resources import (
@@ -37,7 +35,6 @@ _MAX_EXTENT = 2**31 - 2**16  # coordinates are counted in 32 bits, to the end of
 _REDUCE_THREADS = 128
 _RASTERS = ("rows", "columns", "hilbert")
 _TEXTS = (
-    "dialects/hopper.h",
     "matmul/wgmma_tiles.h",
     "matmul/wgmma_layout.h",
     "matmul/wgmma_store.h",
@@ -54,7 +51,7 @@ class Wgmma:
 
     op = "matmul"
     name = "wgmma"
-    version = 1
+    version = 2
     dialects = ("cuda",)
 
     def rejects(self, workload: Workload, target: Target) -> str:
@@ -92,6 +89,8 @@ class Wgmma:
             problem.instruction.defines(schedule["tile_n"], left.along_k, right.along_k),
             store_code(workload, dialect),
             epilogue.text,
+            _text("dialects/hopper.h"),
+            *([_text("matmul/row_groups.h")] if problem.groups else []),
             *map(_text, _TEXTS),
         )
         return KernelSource(
@@ -178,24 +177,11 @@ def _defines(problem: Problem, schedule: Schedule, epilogue: EpilogueCode, diale
 
 def _groups(problem: Problem, schedule: Schedule, epilogue: EpilogueCode) -> str:
     """The table of groups of rows; and how an epilogue that asks for one finds it: by the unit."""
-    if not problem.groups:
-        return ""
     side = "n" if schedule["swap"] else "m"
     rows = schedule[f"tile_{side}"] * schedule[f"cluster_{side}"]
-    ends = list(accumulate(problem.groups))
-    clusters = list(accumulate(ceil_divide(part, rows) for part in problem.groups))
-    asked = "#define EPILOGUE_GROUP(row) (unit.product)\n"
-    return (
-        f"#define GROUPS {len(ends)}\n"
-        f"#define GROUP_ENDS {{{_list(ends)}}}\n"
-        f"#define GROUP_CLUSTERS {{{_list(clusters)}}}\n"
-        f"#define ALL_GROUP_CLUSTERS {clusters[-1]}\n"
-        f"{asked if 'EPILOGUE_GROUP' in epilogue.text else ''}"
-    )
-
-
-def _list(numbers: Iterable[int]) -> str:
-    return " \\\n    ".join(textwrap.wrap(", ".join(map(str, numbers)), 90))
+    asked = problem.groups and "EPILOGUE_GROUP" in epilogue.text
+    how = "#define EPILOGUE_GROUP(row) (unit.product)\n" if asked else ""
+    return row_group_defines(problem.groups, rows) + how
 
 
 def _reduce_lanes(problem: Problem) -> int:

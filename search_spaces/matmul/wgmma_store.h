@@ -48,8 +48,8 @@
 #define LANE_COLUMN(i) ((i) % 2 + (i) / 4 * 8)
 
 // Whether a row, or column, of a unit's tile lies in C, or in the group; most often all do.
-#define WHOLE_ROWS ((SWAP || GROUPS == 0) && ROWS % (TILE_M * CLUSTER_M) == 0)
-#define WHOLE_COLUMNS ((!SWAP || GROUPS == 0) && COLUMNS % (TILE_N * CLUSTER_N) == 0)
+#define WHOLE_ROWS ((SWAP || ROW_GROUPS == 0) && ROWS % (TILE_M * CLUSTER_M) == 0)
+#define WHOLE_COLUMNS ((!SWAP || ROW_GROUPS == 0) && COLUMNS % (TILE_N * CLUSTER_N) == 0)
 #define IN_ROWS(row) (WHOLE_ROWS || (row) < unit.row_end)
 #define IN_COLUMNS(column) (WHOLE_COLUMNS || (column) < unit.column_end)
 
@@ -253,7 +253,7 @@ KERNEL __launch_bounds__(REDUCE_THREADS) void reduce(const SUM *RESTRICT partial
     }
 #ifdef EPILOGUE_GROUP
     Unit unit;
-    unit.product = group_above(group_ends, (int)(first / N));
+    unit.product = row_group_of_row((int)(first / N));
 #endif
 #pragma unroll
     for (int lane = 0; lane < REDUCE_LANES; lane++)

@@ -9,11 +9,6 @@
 #ifndef FUNCTION
 #define FUNCTION static inline
 #endif
-#ifdef __CUDACC__
-#define TABLE __constant__
-#else
-#define TABLE static const
-#endif
 
 // ---- The workload, as the tensor cores see it: the product itself, or its transpose if SWAP
 
@@ -29,10 +24,10 @@
 #ifndef BATCH
 #define BATCH 1  // products
 #endif
-#ifndef GROUPS
-#define GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0 if all are
-#define GROUP_ENDS {0}      // for each group: the row that it ends before,
-#define GROUP_CLUSTERS {0}  // and how many clusters of tiles it and those before it are along m
+#ifndef ROW_GROUPS
+#define ROW_GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0 if all are
+#elif !defined(ROW_GROUPS_H)
+#include "row_groups.h"  // its tiles along m are clusters of tiles
 #endif
 
 // ---- The schedule
@@ -82,9 +77,9 @@
 #define CLUSTER (CLUSTER_M * CLUSTER_N)
 #define CLUSTER_ROWS CEIL_DIVIDE(CEIL_DIVIDE(ROWS, TILE_M), CLUSTER_M)
 #define CLUSTER_COLUMNS CEIL_DIVIDE(CEIL_DIVIDE(COLUMNS, TILE_N), CLUSTER_N)
-#if GROUPS
+#if ROW_GROUPS
 #define ALONG_N (SWAP ? CLUSTER_ROWS : CLUSTER_COLUMNS)
-#define CLUSTER_TILES (ALL_GROUP_CLUSTERS * ALONG_N)
+#define CLUSTER_TILES (ALL_ROW_GROUP_TILES * ALONG_N)
 #else
 #define CLUSTER_TILES (CLUSTER_ROWS * CLUSTER_COLUMNS)
 #endif
@@ -171,25 +166,6 @@ FUNCTION struct Place place_of(int index, int rows, int columns)
     return at;
 }
 
-#if GROUPS
-TABLE int group_ends[GROUPS] = GROUP_ENDS;
-TABLE int group_clusters[GROUPS] = GROUP_CLUSTERS;
-
-// The first group whose entry is above the value.
-FUNCTION int group_above(const int *table, int value)
-{
-    int low = 0, high = GROUPS - 1;
-    while (low < high) {
-        const int middle = (low + high) / 2;
-        if (table[middle] > value)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return low;
-}
-#endif
-
 // ---- Stream-K: the steps of the first STREAM_TILES tiles, one after the other, in equal shares
 
 #if STREAM_K
@@ -267,18 +243,15 @@ FUNCTION struct Unit unit_of(int cluster, int turn, int rank)
 #endif
     unit.row_end = ROWS;
     unit.column_end = COLUMNS;
-#if GROUPS
-    const int group = group_above(group_clusters, inside / ALONG_N);
-    const int first = group == 0 ? 0 : group_clusters[group - 1];
-    const int along_m = group_clusters[group] - first;
-    const int first_row = group == 0 ? 0 : group_ends[group - 1];
-    inside -= first * ALONG_N;
-    at = SWAP ? place_of(inside, ALONG_N, along_m) : place_of(inside, along_m, ALONG_N);
+#if ROW_GROUPS
+    const struct RowGroup group = row_group_of_tile(inside / ALONG_N);
+    inside -= group.first_tile * ALONG_N;
+    at = SWAP ? place_of(inside, ALONG_N, group.tiles) : place_of(inside, group.tiles, ALONG_N);
     unit.batch = 0;
-    unit.product = group;
-    unit.row = SWAP ? 0 : first_row;
-    unit.column = SWAP ? first_row : 0;
-    *(SWAP ? &unit.column_end : &unit.row_end) = group_ends[group];
+    unit.product = group.index;
+    unit.row = SWAP ? 0 : group.first_row;
+    unit.column = SWAP ? group.first_row : 0;
+    *(SWAP ? &unit.column_end : &unit.row_end) = group.end_row;
 #else
     at = place_of(inside, CLUSTER_ROWS, CLUSTER_COLUMNS);
     unit.batch = unit.product = index / CLUSTER_TILES / SPLIT_K;

@@ -89,6 +89,7 @@ FUNCTION half fma(half x, half y, half z)
 #define WARP_N 32
 #define REDUCE_THREADS 128
 
+
 // Conversions of bfloat16 and float8, kept as their bits, in CUDA C++ after cuda.h. Needs no header
 // of the CUDA toolkit. All round once, to nearest, ties to even; float8 saturates. Conversions to
 // bfloat16 need sm_80, those of float8 sm_89. In a pair the first value is the lower half.
@@ -418,6 +419,12 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 #define EPILOGUE(value, row, column) (value)  // rows are counted through the whole batch
 #endif
 
+#ifndef ROW_GROUPS
+#define ROW_GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0 if all are
+#elif !defined(ROW_GROUPS_H)
+#include "row_groups.h"
+#endif
+
 // ---- The schedule
 
 #ifndef BLOCK_M
@@ -461,7 +468,7 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 #define TILES_M ((M + BLOCK_M - 1) / BLOCK_M)
 #define TILES_N ((N + BLOCK_N - 1) / BLOCK_N)
 #define TILES_K ((K + BLOCK_K - 1) / BLOCK_K)
-#define GUARD_M (M % BLOCK_M != 0)  // some tile reaches beyond the matrix
+#define GUARD_M (ROW_GROUPS || M % BLOCK_M != 0)  // some tile reaches beyond its matrix
 #define GUARD_N (N % BLOCK_N != 0)
 #define GUARD_K (K % BLOCK_K != 0)
 #define PRODUCT_K (32 / STORED_BYTES)            // of k in one product
@@ -750,6 +757,8 @@ struct Operands {
 // swizzled (tiles.h), and are transposed, where k is not the fast axis, on the way to registers.
 // A quantised B stays integers until it is in registers, and is restored just before a product.
 //
+// Of groups of rows each has tiles of its own; rows of C are counted through all of them.
+//
 //   matmul:  groups (tiles of C, SPLIT_K, BATCH); writes C, or sums of a part of k if SPLIT_K > 1
 //   reduce:  adds the parts (split_k.h), only if SPLIT_K > 1
 
@@ -819,9 +828,16 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
 {
     extern __shared__ __align__(128) unsigned char shared[];
 
-    const int first_row = tile_row(GROUP_ID(0), TILES_M, TILES_N, RASTER) * BLOCK_M, row_end = M;
-    const int first_column = tile_column(GROUP_ID(0), TILES_M, TILES_N, RASTER) * BLOCK_N;
-    const int part = GROUP_ID(1), batch = GROUP_ID(2), product = batch;
+    const int part = GROUP_ID(1), batch = GROUP_ID(2);
+#if ROW_GROUPS
+    const RowGroup group = row_group_of_tile(GROUP_ID(0) / TILES_N);
+    const int index = GROUP_ID(0) - group.first_tile * TILES_N, tiles_m = group.tiles;
+    const int product = group.index, top = group.first_row, row_end = group.end_row;
+#else
+    const int index = GROUP_ID(0), tiles_m = TILES_M, product = batch, top = 0, row_end = M;
+#endif
+    const int first_row = top + tile_row(index, tiles_m, TILES_N, RASTER) * BLOCK_M;
+    const int first_column = tile_column(index, tiles_m, TILES_N, RASTER) * BLOCK_N;
     const int first_k = first_step_of(part, TILES_K, SPLIT_K) * BLOCK_K;
     const int tiles = steps_of(part, TILES_K, SPLIT_K);
     const int warp = LOCAL_ID(0) / 32;

@@ -29,6 +29,7 @@ WORKLOADS = (
     matmul(m=64, n=64, k=4096, dtype="float8_e4m3", layout="nt", scale="tensor"),
     matmul(m=128, n=4096, k=4096, dtype="bfloat16", layout="nt", b_dtype="int4", group_size=128),
     matmul(m=37, n=41, k=168, dtype="float16", b_dtype="int8", group_size=24, zero_point=True),
+    matmul(n=256, k=512, groups=(1, 0, 300, 64), dtype="bfloat16", layout="nt", epilogue="bias"),
 )
 
 
@@ -58,7 +59,6 @@ def test_it_is_registered() -> None:
         (WORKLOADS[4], gpu("sm_86"), "not CUDA from sm_89 on, whose tensor cores multiply float8"),
         (matmul(m=8, n=8, k=8), GPU, "not float32; tf32 multiplies float32 rounded"),
         (matmul(m=8, n=8, k=8, dtype="float64"), GPU, "not float64$"),
-        (matmul(n=8, k=8, groups=(3, 5), dtype="float16"), GPU, "not 2 groups"),
         (
             matmul(m=8, n=8, k=24, dtype="float16", b_dtype="int8", group_size=12),
             GPU,
@@ -193,6 +193,7 @@ GOLDEN_CASES = {
         matmul(m=64, n=50, k=128, dtype="int8", layout="nt", scale="tensor", out_dtype="bfloat16"),
         schedule(split_k=2, stages=2, fragments=1, staged_store=False),
     ),
+    "mma_sync_groups": (WORKLOADS[7], schedule(raster=2)),
     "mma_sync_int4": (WORKLOADS[5], schedule(block_m=128, block_k=64, warp_m=64, stages=4)),
 }
 

@@ -164,12 +164,13 @@ class HostCode:
         compiler = shutil.which("cc")
         if compiler is None:
             pytest.skip("no C compiler: install one to run the kernel's index arithmetic")
-        start = source.text.index("// Which tile of C is whose turn")
+        starts = ("// Groups of rows of A and C", "// Which tile of C is whose turn")
+        start = min(source.text.index(each) for each in starts if each in source.text)
         end = source.text.index("// How the sums of a warp reach C")
         defines = re.findall(r"^#define (\w+) (\d+)$", source.text[:start], re.MULTILINE)
         self.macros = {name: int(value) for name, value in defines}
         lines = [f"#define {name} {value}" for name, value in defines]
-        tables = re.findall(r"^#define GROUP_\w+ \{.*?\}$", source.text[:start], re.M | re.S)
+        tables = re.findall(r"^#define ROW_GROUP_\w+ \{.*?\}$", source.text[:start], re.M | re.S)
         text = "\n".join(["#define FUNCTION", *lines, *tables, source.text[start:end]])
         name = str(folder / f"host_{source.digest[:16]}")
         Path(f"{name}.c").write_text(text)
