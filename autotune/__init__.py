@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from autotune.loading import load as load
     from records.errors import AutotuneError as AutotuneError
     from records.store import TuningDatabase as TuningDatabase
+    from search_spaces.attention.workload import attention as attention
     from search_spaces.matmul.workload import matmul as matmul
     from search_spaces.registry import register_template as register_template
 
 _WHERE = {
     "AutotuneError": "records.errors",
     "TuningDatabase": "records.store",
+    "attention": "search_spaces.attention.workload",
     "bench": "autotune.benchmark",
     "build": "autotune.codegen",
     "devices": "autotune.api",

@@ -17,11 +17,12 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from records.canonical import Items, Value
+from records.canonical import Value
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 from search_spaces.dtypes import DTYPES
+from search_spaces.filled import filled
 from search_spaces.kernel import KernelStats
 
 Column: TypeAlias = npt.NDArray[np.float64]
@@ -31,7 +32,7 @@ _STATS = tuple(field.name for field in fields(KernelStats) if field.name != "ext
 
 def context_features(workload: Workload, target: Target) -> dict[str, float]:
     """Features that all schedules of one workload on one target share."""
-    return _log2_items("workload", workload.params) | {
+    return _log2_items("workload", filled(workload).items()) | {
         "target.backend=" + target.backend: 1.0,
         "target.arch=" + target.arch: 1.0,
         **_log2_items("target", target.limits),
@@ -128,16 +129,39 @@ def _known(values: Sequence[float]) -> Column:
     return array
 
 
-def _log2_items(prefix: str, items: Items) -> dict[str, float]:
+def _log2_items(prefix: str, items: Iterable[tuple[str, Value]]) -> dict[str, float]:
     features: dict[str, float] = {}
     for name, value in items:
         if isinstance(value, bool):
             features[f"{prefix}.{name}"] = float(value)
         elif isinstance(value, (int, float)):
-            features[f"{prefix}.{name}"] = math.log2(value) if value > 0 else math.nan
+            features[f"{prefix}.{name}"] = _log2(value)
+        elif _is_numbers(value):
+            features |= _summary(f"{prefix}.{name}", np.asarray(value, np.float64))
         else:
             features |= _categories(f"{prefix}.{name}", value)
     return features
+
+
+def _log2(value: float) -> float:
+    return math.log2(value) if value > 0 else math.nan
+
+
+def _is_numbers(value: Value) -> bool:
+    if not isinstance(value, tuple) or not value:
+        return False
+    return not any(isinstance(each, (bool, str)) for each in value)
+
+
+def _summary(name: str, numbers: Column) -> dict[str, float]:
+    """Of lengths of sequences, of rows of groups: how many, how large, how uneven."""
+    mean = float(numbers.mean())
+    return {
+        f"{name}.count": math.log2(numbers.size),
+        f"{name}.mean": _log2(mean),
+        f"{name}.max": _log2(float(numbers.max())),
+        f"{name}.spread": float(numbers.std()) / mean if mean > 0 else math.nan,
+    }
 
 
 def _categories(name: str, value: Value) -> dict[str, float]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
-
 import click
 
+from autotune.cli.option_types import Counts, Decorator
 from search_spaces.matmul.parameters import (
     ACCUMULATORS,
     LAYOUTS,
@@ -15,22 +13,6 @@ from search_spaces.matmul.parameters import (
     SCALES,
 )
 from search_spaces.matmul.steps import STEPS
-
-Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-class _Rows(click.ParamType):  # type: ignore[type-arg]
-    """Numbers of rows, as `128,0,64`."""
-
-    name = "rows"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        try:
-            return tuple(int(rows) for rows in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} are no numbers of rows; write 128,0,64", param, ctx)
 
 
 def _all(choices: dict[str, tuple[str, ...]]) -> list[str]:
@@ -55,7 +37,7 @@ MATMUL_OPTIONS: tuple[Decorator, ...] = (
     ),
     click.option(
         "--groups",
-        type=_Rows(),
+        type=Counts("numbers of rows"),
         metavar="ROWS,…",
         help="Rows of A that each of as many matrices B multiplies, as a mixture of experts has.",
     ),

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autotune.cli import CommandGroup
-from autotune.cli.matmul_options import MATMUL_OPTIONS, Decorator
+from autotune.cli.attention_options import ATTENTION_OPTIONS
+from autotune.cli.matmul_options import MATMUL_OPTIONS
+from autotune.cli.option_types import Decorator
 from records.errors import InvalidInputError, MissingComponentError
 from records.target import Target
 from records.workload import Workload
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 OP_OPTIONS: dict[str, tuple[Decorator, ...]] = {
     "matmul": MATMUL_OPTIONS,
+    "attention": ATTENTION_OPTIONS,
 }
 
 device_option = click.option(

@@ -9,10 +9,16 @@ from autotune.codegen import c_text
 from autotune.codegen.manifest import ManifestKernel
 from autotune.codegen.naming import text_of
 from records.canonical import Value
+from search_spaces.filled import filled
 
-# The order in which a C caller passes parameters; those not listed follow by name.
+# The order in which a C caller passes parameters; those not listed follow by name, where some
+# workload of the build names them.
 _ORDER: Mapping[str, tuple[str, ...]] = {
     "matmul": ("m", "n", "k", "batch", "dtype", "accumulate", "layout", "epilogue", "out_dtype"),
+    "attention": (
+        *("batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "v_dim"),
+        *("dtype", "causal", "layout"),
+    ),
 }
 
 
@@ -61,15 +67,16 @@ def lookup_text(kernels: Iterable[ManifestKernel]) -> Iterator[str]:
 
 
 def _columns(op: str, kernels: Sequence[ManifestKernel]) -> list[Column]:
-    names = {name for kernel in kernels for name in kernel.workload.values}
-    first = [name for name in _ORDER.get(op, ()) if name in names]
-    ordered = [*first, *sorted(names.difference(first))]
-    return [Column(name, _values(name, kernels)) for name in ordered]
+    every = [filled(kernel.workload) for kernel in kernels]
+    named = {name for kernel in kernels for name in kernel.workload.values}
+    first = [name for name in _ORDER.get(op, ()) if any(name in values for values in every)]
+    ordered = [*first, *sorted(named.difference(first))]
+    return [Column(name, _values(name, every)) for name in ordered]
 
 
-def _values(name: str, kernels: Sequence[ManifestKernel]) -> tuple[Value, ...]:
-    """A parameter of each kernel: 0 or "" for workloads that do not name it."""
-    given = [kernel.workload.values.get(name) for kernel in kernels]
+def _values(name: str, every: Sequence[Mapping[str, Value]]) -> tuple[Value, ...]:
+    """A parameter of each kernel: 0 or "" for workloads that do not have it."""
+    given = [values.get(name) for values in every]
     has_text = any(isinstance(value, (str, tuple)) for value in given)
     return tuple(value if value is not None else ("" if has_text else 0) for value in given)
 

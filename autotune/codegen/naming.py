@@ -8,6 +8,7 @@ from typing import Any
 
 from records.canonical import Value, digest
 from records.workload import Workload
+from search_spaces.filled import filled
 
 _LONGEST = 96  # characters of the readable part; file systems stop at 255
 
@@ -19,7 +20,7 @@ def kernel_name(workload: Workload) -> str:
     The last part is a digest of the whole workload: what the readable part leaves out, or says
     in the same words, still differs there.
     """
-    words = _READERS.get(workload.op, _any_words)(workload.values)
+    words = _READERS.get(workload.op, _any_words)(filled(workload))
     readable = _legal("_".join([workload.op, *words]))[:_LONGEST].rstrip("_")
     return f"{readable}_{digest(workload.key)[:8]}"
 
@@ -50,6 +51,31 @@ def _special(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"to_{out_dtype}"
 
 
+def _attention_words(values: Mapping[str, Any]) -> list[str]:
+    """`values` are filled; a word for what is not usual, lengths told by the digest alone."""
+    size = "{batch}x{heads}x{q_len}x{head_dim}".format(**values)
+    return [size, values["dtype"], *_special_attention(values)]
+
+
+def _special_attention(values: Mapping[str, Any]) -> Iterator[str]:
+    usual = {"kv_heads": "heads", "kv_len": "q_len", "v_dim": "head_dim", "kv_dtype": "dtype"}
+    for name, other in usual.items():
+        if values[name] != values[other]:
+            yield f"{name}_{values[name]}"
+    if values["causal"]:
+        yield "causal"
+    for name in ("window", "softcap", "page_size"):
+        if values[name]:
+            yield f"{name}_{values[name]}"
+    if values["bias"] != "none":
+        yield f"bias_{values['bias']}"
+    yield values["layout"]
+    if values["kv_lens"]:
+        yield "packed" if values["q_lens"] else "lengths"
+    if values["lse"]:
+        yield "lse"
+
+
 def _any_words(values: Mapping[str, Any]) -> list[str]:
     return [
         f"{name}{value}" if isinstance(value, (int, float)) else text_of(value)
@@ -57,7 +83,10 @@ def _any_words(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-_READERS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {"matmul": _matmul_words}
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
+    "matmul": _matmul_words,
+    "attention": _attention_words,
+}
 
 
 def _legal(text: str) -> str:

@@ -11,6 +11,7 @@ from autotune.testing.cost_model import EXAMPLE, TARGET, find_example, workload
 from cost_model.features import context_features, knob_features, stats_features
 from cost_model.table import FeatureTable
 from records import Schedule, Target, Workload
+from search_spaces.attention import attention
 from search_spaces.kernel import KernelStats
 
 GPU = Target.of(
@@ -151,3 +152,25 @@ def test_a_template_that_cannot_tell_costs_only_its_statistics() -> None:
     column = dict(zip(table.names, matrix.T, strict=True))
     assert np.isnan(column["stats.groups"]).all()
     assert not np.isnan(column["knob.unroll"]).any()
+
+
+def test_lengths_become_a_summary() -> None:
+    workload = Workload.of("matmul", {"m": 12, "groups": (4, 0, 8)})
+    features = context_features(workload, GPU)
+    assert features["workload.groups.count"] == math.log2(3)
+    assert features["workload.groups.mean"] == 2.0 and features["workload.groups.max"] == 3.0
+    assert features["workload.groups.spread"] == pytest.approx(math.sqrt(32 / 3) / 4)
+    assert not any(name.startswith("workload.groups=") for name in features)
+
+
+def test_attention_has_all_its_sizes_and_flags() -> None:
+    short = context_features(attention(heads=4, q_len=64, head_dim=32), GPU)
+    long = context_features(
+        attention(heads=4, q_len=1, kv_lens=(8, 24), head_dim=32, causal=True, window=16), GPU
+    )
+    assert short["workload.kv_len"] == 6.0 and short["workload.kv_heads"] == 2.0
+    assert short["workload.batch"] == 0.0 and short["workload.causal"] == 0.0
+    assert math.isnan(short["workload.window"]) and long["workload.window"] == 4.0
+    assert long["workload.causal"] == 1.0 and long["workload.batch"] == 1.0
+    assert long["workload.kv_lens.mean"] == 4.0
+    assert short["workload.bias=none"] == short["workload.dtype=float32"] == 1.0

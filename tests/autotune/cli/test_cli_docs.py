@@ -37,7 +37,8 @@ ALL = dict(commands(autotune))
 def test_the_page_has_the_command_with_its_options(path: tuple[str, ...]) -> None:
     section = _section(path[0])
     assert f"autotune {' '.join(path)}" in section
-    shared = _section("Describing a matmul") if path[-1] == "matmul" else ""
+    described = {"matmul": "Describing a matmul", "attention": "Describing an attention"}
+    shared = _section(described[path[-1]]) if path[-1] in described else ""
     for option in _options(ALL[path]):
         assert re.search(rf"`{re.escape(option)}`", section + shared), f"{option} is not there"
 

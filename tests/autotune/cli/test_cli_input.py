@@ -42,7 +42,7 @@ def test_tune_refuses(run: Run, words: tuple[str, ...], says: str) -> None:
 
 COMMANDS = {
     "command": (("foo",), "no command 'foo'; there are: bench, best"),
-    "op": (("tune", "foo"), "no op 'foo'; there are: matmul"),
+    "op": (("tune", "foo"), "no op 'foo'; there are: attention, matmul"),
     "db command": (("db", "foo"), "no command 'foo'; there are: check, export"),
     "missing size": (("tune", "matmul", "-m", "3"), "see: autotune tune matmul --help"),
     "missing output": (("build",), "--output"),
