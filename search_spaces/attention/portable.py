@@ -91,9 +91,7 @@ def _kernel_text() -> str:
 
 
 def _defines(schedule: Schedule) -> str:
-    return "".join(
-        f"#define {name.upper()} {int(value)}\n" for name, value in schedule.values.items()
-    )
+    return "".join(f"#define {name.upper()} {int(schedule[name])}\n" for name in schedule.values)
 
 
 def _launches(problem: Problem, schedule: Schedule) -> tuple[Launch, ...]:
@@ -103,7 +101,7 @@ def _launches(problem: Problem, schedule: Schedule) -> tuple[Launch, ...]:
     main = Launch(
         "attention",
         (groups, 1, 1),
-        (threads(schedule.values), 1, 1),
+        (threads(schedule), 1, 1),
         ("q", "k", "v", *inputs(given), *(scratch or outputs(given))),
     )
     return (main,) if splits == 1 else (main, combine_launch(given))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from records.canonical import Scalar
+from records.schedule import Schedule
 from search_spaces import dtypes
 from search_spaces.attention.parameters import Parameters
 
@@ -27,7 +26,7 @@ class Problem:
     given: Parameters
 
     @property
-    def kv_words(self) -> float:
+    def kv_words(self) -> int:
         """32-bit registers of an element of K or V on its way to local memory."""
         return max(1, dtypes.storage(self.given.kv_dtype).itemsize // FLOAT_BYTES)
 
@@ -87,14 +86,16 @@ class Problem:
         prefetch: bool,
     ) -> int:
         """32-bit registers of a work-item: its scores and sums, for each row its number, maximum
-        and total, what is multiplied, pieces of the next tile, and what any kernel needs.
+        and total, what is multiplied, pieces of the next tile with an address for each vector of
+        them, and what any kernel needs.
         """
         rows, keys = ceil_divide(block_q, threads_q), ceil_divide(block_k, threads_k)
         columns = self.columns(threads_k, lanes)
         operands = max((rows + keys) * lanes, rows * lanes + lanes)
         pieces = self.staged(block_k, threads_q * threads_k, vector) * prefetch
+        pieces_words = pieces * self.kv_words + 2 * (pieces // vector)
         kept = rows * (keys + columns + 3)
-        return int(kept + operands + pieces * self.kv_words) + OTHER_REGISTERS
+        return kept + operands + pieces_words + OTHER_REGISTERS
 
     def splits_useful(self, block_k: int, splits: int) -> bool:
         """Whether the longest sequence gives every part a step."""
@@ -108,6 +109,6 @@ class Problem:
         return min(self.given.kv_len, window) if window else self.given.kv_len
 
 
-def threads(knobs: Mapping[str, Scalar]) -> int:
+def threads(schedule: Schedule) -> int:
     """Work-items of a group."""
-    return int(knobs["threads_q"]) * int(knobs["threads_k"])
+    return int(schedule["threads_q"] * schedule["threads_k"])

@@ -102,7 +102,7 @@ def _lockstep(problem: Problem, target: Target) -> int:
     """Work-items that run together; of a small workload all that can have work."""
     columns = 1 << int(math.log2(problem.given.v_dim))
     rows = min(128, _power_above(problem.rows(True)))
-    return min(target.limit("warp", 1), rows * min(64, columns, _most_keys(problem)))
+    return min(int(target.limit("warp", 1)), rows * min(64, columns, _most_keys(problem)))
 
 
 def _groups(problem: Problem, target: Target) -> Iterator[Constraint]:
@@ -193,7 +193,8 @@ def _vectors(problem: Problem) -> Iterator[Constraint]:
     yield Constraint(
         ("vector",),
         lambda vector: vector <= widest,
-        f"one memory access moves at most {VECTOR_ACCESS_BYTES} bytes; {{vector}} elements are more",
+        f"one memory access moves at most {VECTOR_ACCESS_BYTES} bytes; {{vector}} elements are "
+        "more",
     )
     for dim, name in ((given.head_dim, "Q and K"), (given.v_dim, "V")):
         yield Constraint(

@@ -57,28 +57,28 @@ def statistics(
     Partial sums are written once and read once. A group reuses its local memory and its tile of
     the output; `vector_lanes` is that of global reads.
     """
-    given, chosen = problem.given, schedule.values
-    row_heads = problem.row_heads(chosen["pack_heads"])
-    walks = Walks.of(given, chosen["block_q"], chosen["block_k"], row_heads)
+    given = problem.given
+    row_heads = problem.row_heads(schedule["pack_heads"])
+    walks = Walks.of(given, schedule["block_q"], schedule["block_k"], row_heads)
     heads = given.heads // row_heads
-    groups = problem.tiles(chosen["block_q"], chosen["pack_heads"]) * chosen["splits"]
-    scratch_bytes = partial_bytes(given, chosen["splits"])
+    groups = problem.tiles(schedule["block_q"], schedule["pack_heads"]) * schedule["splits"]
+    scratch_bytes = partial_bytes(given, schedule["splits"])
     shared_bytes = _shared_bytes(problem, schedule)
-    columns = problem.columns(chosen["threads_k"], chosen["lanes"]) * chosen["threads_k"]
-    step_flops = 2.0 * chosen["block_q"] * chosen["block_k"] * (given.head_dim + columns)
+    columns = problem.columns(schedule["threads_k"], schedule["lanes"]) * schedule["threads_k"]
+    step_flops = 2.0 * schedule["block_q"] * schedule["block_k"] * (given.head_dim + columns)
     dram_bytes = arrays_bytes + _restreamed_bytes(problem, walks, schedule, target)
     return KernelStats(
         groups=groups,
-        threads=threads(chosen),
+        threads=threads(schedule),
         shared_bytes=shared_bytes,
         registers=_registers(problem, schedule),
         flops=max(useful_flops, step_flops * walks.total * heads),
         useful_flops=useful_flops,
         dram_bytes=dram_bytes + 2 * scratch_bytes,
         l2_bytes=_l2_bytes(given, walks, schedule, heads) + 2 * scratch_bytes,
-        working_set_bytes=shared_bytes + chosen["block_q"] * columns * FLOAT_BYTES,
-        vector_lanes=chosen["vector"],
-        launches=1 if chosen["splits"] == 1 else 2,
+        working_set_bytes=shared_bytes + schedule["block_q"] * columns * FLOAT_BYTES,
+        vector_lanes=schedule["vector"],
+        launches=1 if schedule["splits"] == 1 else 2,
         scratch_bytes=scratch_bytes,
         extra=_extra(problem, schedule, walks, groups / max(1, target.limit("units", 1))),
     )
@@ -129,16 +129,15 @@ def _extra(
     read for it; `value_flops_per_local_byte` of the other one. `steps_per_group`: of the longest
     walk. `balance`: of the average walk to the longest. `waves`: groups for each unit.
     """
-    chosen = schedule.values
-    rows = ceil_divide(chosen["block_q"], chosen["threads_q"])
-    keys = ceil_divide(chosen["block_k"], chosen["threads_k"])
-    columns = problem.columns(chosen["threads_k"], chosen["lanes"])
-    read = columns + rows * chosen["weights_local"]
+    rows = ceil_divide(schedule["block_q"], schedule["threads_q"])
+    keys = ceil_divide(schedule["block_k"], schedule["threads_k"])
+    columns = problem.columns(schedule["threads_k"], schedule["lanes"])
+    read = columns + rows * schedule["weights_local"]
     longest = max(1, walks.longest)
     return (
         ("score_flops_per_local_byte", 2.0 * rows * keys / ((rows + keys) * FLOAT_BYTES)),
         ("value_flops_per_local_byte", 2.0 * rows * columns / (read * FLOAT_BYTES)),
-        ("steps_per_group", float(ceil_divide(longest, chosen["splits"]))),
+        ("steps_per_group", float(ceil_divide(longest, schedule["splits"]))),
         ("balance", walks.total / (longest * max(1, walks.tiles))),
         ("waves", waves),
     )
