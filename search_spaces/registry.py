@@ -7,6 +7,7 @@ from typing import Any
 
 from records.errors import InvalidInputError
 from records.workload import Workload
+from search_spaces.attention.mma_sync import MMA_SYNC_ATTENTION
 from search_spaces.attention.op import ATTENTION
 from search_spaces.attention.portable import PORTABLE_ATTENTION
 from search_spaces.matmul.cpu import CPU
@@ -30,6 +31,7 @@ _TEMPLATES: list[Template] = [
     SKINNY,
     WGMMA,
     PORTABLE_ATTENTION,
+    MMA_SYNC_ATTENTION,
 ]
 
 

@@ -82,7 +82,7 @@ class MmaSync:
         )
 
 
-MMA_SYNC = MmaSync()
+MMA_SYNC_ATTENTION = MmaSync()
 
 
 @cache
