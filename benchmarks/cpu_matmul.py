@@ -34,7 +34,8 @@ def main() -> None:
     rows = []
     for m, n, k in options.shape or SHAPES:
         workload = autotune.matmul(m=m, n=n, k=k)
-        trials, tuning_s = table.tune(workload, options)
+        tuned = table.tune(workload, options)
+        trials, tuning_s = (tuned.progress.done, tuned.progress.elapsed_s) if tuned else (0, 0.0)
         result = autotune.bench(
             workload, device=options.device, database=options.db, rounds=options.rounds
         )

@@ -134,13 +134,12 @@ def run(
     runner: Runner, wanted: Iterator[Try], time_limit_s: float
 ) -> Iterator[tuple[Try, Measurement]]:
     """Outcomes until the time is up, in batches: compiling goes on while the device runs."""
-    started_s = time.monotonic()
-    while time.monotonic() - started_s < time_limit_s:
-        batch = {each.job: each for each, _ in zip(wanted, range(BATCH), strict=False)}
-        if not batch:
-            return
+    end_s = time.monotonic() + time_limit_s
+    while batch := {each.job: each for each, _ in zip(wanted, range(BATCH), strict=False)}:
         for job, measurement in runner.measure([*batch], PLAN):
             yield batch[job], measurement
+            if time.monotonic() > end_s:
+                return
 
 
 def main() -> int:

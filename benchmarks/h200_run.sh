@@ -3,81 +3,66 @@
 #
 #     benchmarks/h200_run.sh [--dry-run] [--wheels DIR] [--work DIR] STEP...
 #
-#     verify    conformance kits, tests that need silicon, the device's peaks       ~3 min
-#     correct   every template x dtype x layout x epilogue at awkward sizes,
-#               and compute-sanitizer on a few, where the tool is found             ~4 min
-#     tune-1    bfloat16, int4 weights                                              ~6 min
-#     tune-2    float16, float8, tf32, int8                                         ~6 min
-#     bench     stored bests against cuBLAS and cuBLASLt                            ~5 min
-#     triton    the bfloat16 ones against an autotuned Triton matmul too; not in all
-#     export    the records of each shape, for benchmarks/data                     <1 min
-#     all       verify correct tune-1 tune-2 bench export
+# `all` is every step that is marked so below. A step is killed when its seconds are up; what it
+# leaves of them, in a run of several steps, goes to the next ones. What was measured by then is
+# kept: trials are rows of the database, and the table is written after each race.
 #
 # Needs a Python with PyTorch; what else is missing is installed from the wheels in DIR
 # (carry/wheels unless told), into DIR of --work (h200 unless told), where the database lies too.
 # Steps go on from that database: between machines bring it along. Where $OUT is set, the
 # database, the logs and the exported records are copied there after each step. A step that fails
 # does not stop the next; the exit status is 1 if any did.
-#
-# TUNE_S and CORRECT_S set the seconds of tuning a shape and of the correctness runs.
 
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 
-wheels=carry/wheels
-work=h200
-dry=
-steps=()
+# A step is a line here (name, seconds, whether it is part of `all`, what it does) and a function
+# `step_NAME SECONDS`, with _ for -, that may take so many. Those of `all` make 1410 together.
+STEPS='
+verify   150 all conformance kits, tests that need silicon, peaks of the device
+correct  140 all every template x dtype x layout x epilogue at awkward sizes; compute-sanitizer
+tune-1   430 all schedules of bfloat16 and int4 weights
+tune-2   430 all schedules of float16, float8, tf32 and int8
+bench    230 all stored bests against cuBLAS, cuBLASLt and others
+export    30 all the records of each shape, for benchmarks/data
+triton   500 -   the bfloat16 ones against an autotuned Triton matmul too
+'
+MOST_S=530    # of one step
+INSTALL_S=45
+MARGIN_S=15   # between what a step asks of itself and its end
 
-usage() {
-    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+step_verify() { run "$1" python3 benchmarks/h200_verify.py; }
+
+step_correct() {
+    local failed=0 correct_s=$(($1 * 2 / 3))
+    run "$correct_s" python3 benchmarks/cuda_correctness.py \
+        --time-limit $((correct_s - MARGIN_S)) || failed=1
+    sanitize $(($1 - correct_s)) || failed=1
+    return $failed
 }
 
-while [ $# -gt 0 ]; do
-    case $1 in
-        --dry-run) dry=1 ;;
-        --wheels) wheels=${2:?--wheels needs a directory}; shift ;;
-        --work) work=${2:?--work needs a directory}; shift ;;
-        -h | --help) usage; exit 0 ;;
-        all) steps+=(verify correct tune-1 tune-2 bench export) ;;
-        verify | correct | tune-1 | tune-2 | bench | triton | export) steps+=("$1") ;;
-        *) echo "no step $1" >&2; usage >&2; exit 2 ;;
-    esac
-    shift
-done
-if [ ${#steps[@]} -eq 0 ]; then
-    usage >&2
-    exit 2
-fi
+step_tune_1() { tune "$1" 'bfloat16/*,int4/*'; }
 
-tune_s=${TUNE_S:-16}
-correct_s=${CORRECT_S:-170}
-database=$work/cuda_matmul.db
-case $work in
-    /*) site=$work/site ;;
-    *) site=$PWD/$work/site ;;
-esac
-export PYTHONUNBUFFERED=1 PYTHONPATH=$site:$PWD${PYTHONPATH:+:$PYTHONPATH}
+step_tune_2() { tune "$1" 'float16/*,float8_e4m3/*,tf32/*,int8/*'; }
 
-# run LIMIT_S COMMAND...: with a limit, or only shown.
-run() {
+step_bench() { race "$1" --write "$work/cuda_matmul.md"; }
+
+step_triton() { race "$1" --triton --shapes 'bfloat16/*' --write "$work/cuda_matmul_triton.md"; }
+
+step_export() { matmul "$1" --export "$work/data"; }
+
+matmul() {
     local limit_s=$1
     shift
-    if [ -n "$dry" ]; then
-        printf '[%4s s] %s\n' "$limit_s" "$*"
-        return 0
-    fi
-    timeout --kill-after=10 "$limit_s" "$@"
+    run "$limit_s" python3 benchmarks/cuda_matmul.py --db "$database" "$@"
 }
 
-install_wheels() {
-    [ -d "$work/site" ] && return 0
-    if [ ! -d "$wheels" ] && [ -z "$dry" ]; then
-        echo "no wheels in $wheels: what is installed must do" >&2
-        return 0
-    fi
-    run 120 python3 -m pip install -q --no-index --no-deps --upgrade \
-        --target "$work/site" "$wheels"/*.whl
+tune() { matmul "$1" --tune-only --deadline $(($1 - MARGIN_S)) --shapes "$2"; }
+
+race() {
+    local limit_s=$1
+    shift
+    matmul "$limit_s" --bench-only --rounds 9 --deadline $((limit_s - MARGIN_S)) "$@"
 }
 
 sanitize() {
@@ -87,39 +72,30 @@ sanitize() {
         echo "compute-sanitizer is not installed: left out"
         return 0
     fi
-    run 150 "${tool:-compute-sanitizer}" --tool memcheck --target-processes all \
+    run "$1" "${tool:-compute-sanitizer}" --tool memcheck --target-processes all \
         --error-exitcode 1 python3 benchmarks/cuda_correctness.py \
-        --samples 1 --limit 16 --seed 1 --time-limit 90
+        --samples 1 --limit 16 --seed 1 --time-limit $(($1 / 2))
 }
 
-tune() {
-    run 530 python3 benchmarks/cuda_matmul.py --db "$database" --tune-only \
-        --time-limit "$tune_s" --shapes "$1"
+# run LIMIT_S COMMAND...: with a limit, or only shown. An interrupt first: it ends a run in order.
+run() {
+    local limit_s=$1
+    shift
+    if [ -n "$dry" ]; then
+        printf '[%4s s] %s\n' "$limit_s" "$*"
+        return 0
+    fi
+    timeout --signal=INT --kill-after=5 "$limit_s" "$@"
 }
 
-step() {
-    case $1 in
-        verify) run 400 python3 benchmarks/h200_verify.py ;;
-        correct)
-            local failed=0
-            run 350 python3 benchmarks/cuda_correctness.py --time-limit "$correct_s" || failed=1
-            sanitize || failed=1
-            return $failed
-            ;;
-        tune-1) tune 'bfloat16/*,int4/*' ;;
-        tune-2) tune 'float16/*,float8_e4m3/*,tf32/*,int8/*' ;;
-        bench)
-            run 530 python3 benchmarks/cuda_matmul.py --db "$database" --bench-only \
-                --rounds 9 --write "$work/cuda_matmul.md"
-            ;;
-        triton)
-            run 530 python3 benchmarks/cuda_matmul.py --db "$database" --bench-only --triton \
-                --rounds 9 --shapes 'bfloat16/*' --write "$work/cuda_matmul_triton.md"
-            ;;
-        export)
-            run 60 python3 benchmarks/cuda_matmul.py --db "$database" --export "$work/data"
-            ;;
-    esac
+install_wheels() {
+    [ -d "$work/site" ] && return 0
+    if [ ! -d "$wheels" ] && [ -z "$dry" ]; then
+        echo "no wheels in $wheels: what is installed must do" >&2
+        return 0
+    fi
+    run "$INSTALL_S" python3 -m pip install -q --no-index --no-deps --upgrade \
+        --target "$work/site" "$wheels"/*.whl
 }
 
 # What to bring home: few files, as some ways home take only a few.
@@ -135,18 +111,70 @@ PYTHON
     tar -C "$work" -czf "$OUT/logs.tar.gz" --exclude=data --exclude=site --exclude='*.db*' .
 }
 
+usage() {
+    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+    echo "Steps, with their seconds:"
+    echo "$STEPS"
+}
+
+# field NAME N: a column of the step's line.
+field() { awk -v name="$1" -v column="$2" '$1 == name { print $column }' <<<"$STEPS"; }
+
+# Seconds since the script began; in a dry run, as if each step took all of its own.
+planned_s=0
+elapsed_s() { if [ -n "$dry" ]; then echo "$planned_s"; else echo "$SECONDS"; fi; }
+
+wheels=carry/wheels
+work=h200
+dry=
+steps=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --dry-run) dry=1 ;;
+        --wheels) wheels=${2:?--wheels needs a directory}; shift ;;
+        --work) work=${2:?--work needs a directory}; shift ;;
+        -h | --help) usage; exit 0 ;;
+        all) mapfile -t -O "${#steps[@]}" steps < <(awk '$3 == "all" { print $1 }' <<<"$STEPS") ;;
+        *)
+            if [ -z "$(field "$1" 2)" ]; then
+                echo "no step $1" >&2
+                usage >&2
+                exit 2
+            fi
+            steps+=("$1")
+            ;;
+    esac
+    shift
+done
+if [ ${#steps[@]} -eq 0 ]; then
+    usage >&2
+    exit 2
+fi
+
+database=$work/cuda_matmul.db
+case $work in
+    /*) site=$work/site ;;
+    *) site=$PWD/$work/site ;;
+esac
+export PYTHONUNBUFFERED=1 PYTHONPATH=$site:$PWD${PYTHONPATH:+:$PYTHONPATH}
+
 [ -n "$dry" ] || mkdir -p "$work" || exit 2
 install_wheels || exit 2
 failed=()
+end_s=$(elapsed_s)
 for name in "${steps[@]}"; do
+    end_s=$((end_s + $(field "$name" 2)))
+    limit_s=$((end_s - $(elapsed_s)))
+    limit_s=$((limit_s > MOST_S ? MOST_S : limit_s < 2 * MARGIN_S ? 2 * MARGIN_S : limit_s))
     echo "== $name"
-    started_s=$SECONDS
     if [ -n "$dry" ]; then
-        step "$name"
+        "step_${name//-/_}" "$limit_s"
+        planned_s=$end_s
         continue
     fi
-    step "$name" 2>&1 | tee "$work/$name.log" || failed+=("$name")
-    echo "== $name: $((SECONDS - started_s)) s"
+    started_s=$SECONDS
+    "step_${name//-/_}" "$limit_s" 2>&1 | tee "$work/$name.log" || failed+=("$name")
+    echo "== $name: $((SECONDS - started_s)) of $limit_s s"
     deliver
 done
 if [ ${#failed[@]} -gt 0 ]; then

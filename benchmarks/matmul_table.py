@@ -7,9 +7,11 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import autotune
 from autotune.benchmark import BenchResult
+from autotune.session import TuningResult
 from records.workload import Workload
 
 
@@ -30,21 +32,12 @@ def parser(
     return options
 
 
-def tune(
-    workload: Workload, options: argparse.Namespace, *, weight: float = 1.0, compare: bool = True
-) -> tuple[int, float]:
-    """Trials in all and seconds spent; (0, 0) with `--bench-only`. `weight`: of the time limit."""
+def tune(workload: Workload, options: argparse.Namespace, **settings: Any) -> TuningResult | None:
+    """`None` with `--bench-only`. `settings` are those of `autotune.tune`, before the options."""
     if options.bench_only:
-        return 0, 0.0
-    found = autotune.tune(
-        workload,
-        device=options.device,
-        database=options.db,
-        trials=options.trials,
-        time_limit_s=options.time_limit * weight,
-        compare=compare,
-    )
-    return found.progress.done, found.progress.elapsed_s
+        return None
+    given = {"trials": options.trials, "time_limit_s": options.time_limit, **settings}
+    return autotune.tune(workload, device=options.device, database=options.db, **given)
 
 
 def shape(workload: Workload) -> str:
