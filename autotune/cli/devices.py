@@ -13,7 +13,7 @@ from rich.text import Text
 from autotune.cli import screen
 from autotune.cli.options import json_option
 from autotune.cli.text import echo_json, size
-from records.errors import DeviceError
+from records.errors import DeviceError, InvalidInputError
 from records.target import Target
 
 if TYPE_CHECKING:
@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     show_default=True,
     help="Measure peaks that are not known yet: seconds a device, once.",
 )
-def command(as_json: bool, all_devices: bool, probe: bool) -> None:
+@click.option("--refresh", is_flag=True, help="Measure all peaks again, on a quiet machine.")
+def command(as_json: bool, all_devices: bool, probe: bool, refresh: bool) -> None:
     """List every device, usable or not, with its limits and measured peaks."""
     from autotune.device_names import list_devices
 
+    if refresh and not probe:
+        raise InvalidInputError("--refresh measures peaks, --no-probe does not: choose one")
     infos = list_devices(all=all_devices)
-    listed = [(info, *_peaks(info, probe)) for info in infos]
+    listed = [(info, *_peaks(info, probe, refresh)) for info in infos]
     if as_json:
         echo_json([_as_json(*each) for each in listed])
         return
@@ -49,7 +52,7 @@ def command(as_json: bool, all_devices: bool, probe: bool) -> None:
         screen.show('No usable device. For the CPU: pip install "autotune-kernels[cpu]"')
 
 
-def _peaks(info: DeviceInfo, probe: bool) -> tuple[Peaks | None, str]:
+def _peaks(info: DeviceInfo, probe: bool, refresh: bool) -> tuple[Peaks | None, str]:
     """Peaks, or `None` and why a probe failed."""
     from autotune import peaks
 
@@ -57,9 +60,9 @@ def _peaks(info: DeviceInfo, probe: bool) -> tuple[Peaks | None, str]:
         return None, ""
     try:
         known = peaks.known(info.name)
-        if known is None and probe:
+        if refresh or (known is None and probe):
             with _waiting(f"measuring the peaks of {info.name}"):
-                known = peaks.probe(info.name)
+                known = peaks.probe(info.name, again=refresh)
     except DeviceError as error:
         return None, str(error)
     return known, ""

@@ -242,7 +242,7 @@ UNUSABLE = DeviceInfo("cuda", "cuda", "NVIDIA GPUs", 'pip install "autotune-kern
 def _listing(monkeypatch: pytest.MonkeyPatch, infos: Sequence[DeviceInfo]) -> None:
     monkeypatch.setattr(device_names, "list_devices", lambda all: list(infos))
     monkeypatch.setattr(peaks, "known", lambda name: None)
-    monkeypatch.setattr(peaks, "probe", lambda name: Peaks(5e10, {"float32": 2e11}))
+    monkeypatch.setattr(peaks, "probe", lambda name, again: Peaks(5e10, {"float32": 2e11}))
 
 
 def test_devices(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,10 +266,21 @@ def test_devices_for_programs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
     assert unusable["problem"] == 'pip install "autotune-kernels[cuda]"'
 
 
+def test_peaks_that_are_known_are_measured_again_only_on_demand(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _listing(monkeypatch, [USABLE])
+    monkeypatch.setattr(peaks, "known", lambda name: Peaks(1e10, {}))
+    assert "10.0 GB/s" in run("devices").out
+    assert "50.0 GB/s" in run("devices", "--refresh").out
+    refused = run("devices", "--refresh", "--no-probe")
+    assert refused.code == 2 and "choose one" in refused.err
+
+
 def test_a_probe_that_fails_does_not_hide_the_devices(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(name: str) -> Peaks:
+    def lost(name: str, again: bool) -> Peaks:
         raise DeviceError("the device was lost")
 
     _listing(monkeypatch, [USABLE])
