@@ -93,7 +93,7 @@ def _size(path: Path) -> int:
 def _run(context: Any, queue: Any, source: KernelSource, inputs: Arrays) -> Arrays:
     """Every array is a buffer of its own, of just its size, so that nothing hides an overrun.
 
-    Outputs and scratch begin as NaN.
+    Outputs and scratch begin as NaN. Outputs are in storage.
     """
     import pyopencl as cl
 
@@ -108,7 +108,9 @@ def _run(context: Any, queue: Any, source: KernelSource, inputs: Arrays) -> Arra
             context, flags, hostbuf=np.full(scratch.bytes, 0xFF, np.uint8)
         )
     results = {
-        array.name: np.full(array.shape, np.nan, array.dtype)
+        array.name: np.full(array.size_bytes, 0xFF, np.uint8)
+        .view(array.storage)
+        .reshape(array.storage_shape)
         for array in source.arrays
         if array.role == "output"
     }

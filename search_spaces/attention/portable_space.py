@@ -51,7 +51,6 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
     """
     given, gpu = problem.given, not target.is_cpu
     most_rows = _power_above(problem.rows(True))
-    least_rows = min(8, _power_above(given.q_len))
     most_keys = _most_keys(problem)
     grouped = given.queries_per_kv_head > 1 and problem.rows(True) <= MAX_ROWS
 
@@ -59,7 +58,7 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
         return choice(name, (False, True) if has_both else (False,), help)
 
     return (
-        power_of_two("block_q", least_rows, min(128, most_rows), "rows of a work-group"),
+        power_of_two("block_q", _least_rows(problem), min(128, most_rows), "rows of a work-group"),
         power_of_two("block_k", 8, most_keys, "keys of a step"),
         power_of_two("threads_q", 1, min(128, most_rows), "work-items along the rows"),
         power_of_two("threads_k", 1, min(64, most_keys), "work-items along keys and columns"),
@@ -92,6 +91,10 @@ def constraints(problem: Problem, target: Target) -> tuple[Constraint, ...]:
 def _power_above(extent: int) -> int:
     """The least power of two that is not smaller."""
     return 1 << max(0, math.ceil(math.log2(extent)))
+
+
+def _least_rows(problem: Problem) -> int:
+    return min(8, _power_above(problem.given.q_len))
 
 
 def _most_keys(problem: Problem) -> int:
@@ -130,7 +133,9 @@ def _groups(problem: Problem, target: Target) -> Iterator[Constraint]:
 def _tiles(problem: Problem) -> Iterator[Constraint]:
     yield Constraint(
         ("block_q", "pack_heads"),
-        lambda block, packed: block <= max(8, _power_above(problem.rows(packed))),
+        lambda block, packed: (
+            block <= max(_least_rows(problem), _power_above(problem.rows(packed)))
+        ),
         "there are no {block_q} rows that share keys; most of the tile would be padding",
     )
     for name, count in (("block_q", "threads_q"), ("block_k", "threads_k")):

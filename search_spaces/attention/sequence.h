@@ -239,8 +239,8 @@ FUNCTION Bias bias_of(float slope, GLOBAL const STORED *first)
 FUNCTION float bias_at(Bias bias, Sequence s, int query, int key)
 {
 #if ALIBI
-    const int distance = query_position(s, query) - key;
-    return -bias.slope * (float)(distance < 0 ? -distance : distance);
+    const float distance = (float)(query_position(s, query) - key);
+    return -bias.slope * (distance < 0.0f ? -distance : distance);
 #elif BIAS
     return STORED_TO_FLOAT(bias.first[(OFFSET)query * KV_LEN + key]) * LOG2_E;
 #else
