@@ -7,6 +7,7 @@ from typing import Any
 
 from records.errors import InvalidInputError
 from records.workload import Workload
+from search_spaces.attention.decode import DECODE_ATTENTION
 from search_spaces.attention.mma_sync import MMA_SYNC_ATTENTION
 from search_spaces.attention.op import ATTENTION
 from search_spaces.attention.portable import PORTABLE_ATTENTION
@@ -32,6 +33,7 @@ _TEMPLATES: list[Template] = [
     WGMMA,
     PORTABLE_ATTENTION,
     MMA_SYNC_ATTENTION,
+    DECODE_ATTENTION,
 ]
 
 

@@ -1,0 +1,325 @@
+// Attention of a few queries to many keys at the bandwidth of memory: split KV (FlashDecoding; Dao,
+// Haziza, Massa and Sizov, 2023), from sm_80 on.
+//
+// Every key and value is used by few rows and read once, so that the time is that of reading them.
+// What counts is the bytes under way. All queries of the heads that share a head of K and V are rows
+// of one tile of tensor cores: K and V are read once for all of them. The keys are cut three times:
+// into SPLITS parts, each of other blocks; a part into tiles; and a tile among WARPS_KEYS warps. Each
+// of these warps has a ring of STAGES tiles of its own in shared memory, filled by its own
+// asynchronous copies, so that warps wait for no other (but for those that share the ring, where
+// rows are too many for one warp: WARPS_ROWS). Warps keep sums of their own; they are merged through
+// shared memory at the end, and those of the parts by a second kernel.
+//
+// Pages are looked up a tile ahead of their copies: each lane knows the page of one key.
+//
+//   attend:   groups (SPLITS x heads of K x blocks of rows, BATCH, 1); writes the output, or what
+//             each part gives
+//   combine:  the parts (combine.h), only if SPLITS > 1
+
+#ifndef KERNEL
+#include "../dialects/cuda.h"
+#endif
+#ifndef TENSOR_CORE_H
+#define IS_BFLOAT 0         // 1: Q is bfloat16, 0: float16
+#define KV_MANTISSA_BITS 0  // of float8: 3 or 2
+#define MMA "m16n8k16.row.col.f32.f16.f16.f32"
+#include "../dialects/tensor_core.h"
+#endif
+#ifndef SEQUENCE_H
+#include "sequence.h"
+#endif
+
+#ifndef DECODE_SCHEDULE_H
+#include "decode_schedule.h"
+#endif
+#ifndef WARP_TILES_H
+#include "warp_tiles.h"
+#endif
+#ifndef WARP_SOFTMAX_H
+#include "warp_softmax.h"
+#endif
+#ifndef WARP_PRODUCTS_H
+#include "warp_products.h"
+#endif
+#if SPLITS > 1 && !defined(COMBINE_H)
+#include "combine.h"
+#endif
+
+// ---- From global memory to a warp's ring
+
+// A head of K and V of a sequence: key 0 of it, or of page 0.
+struct Source {
+    const STORED_KV *k, *v;
+    const int *pages;
+    int end;  // no key from here on is read
+};
+
+// The page of key `tile_key` + lane, for the copy of that tile.
+FUNCTION int look_up(const Source &source, int tile_key)
+{
+#if PAGE_SIZE
+    const int key = tile_key + LOCAL_ID(0) % 32;
+    return key < source.end ? source.pages[(unsigned)key / PAGE_SIZE] : 0;
+#else
+    return 0;
+#endif
+}
+
+// A tile of K or V, lines of LENGTH elements and zeros to WIDTH, by the threads of a ring. Where a
+// line lies in its page is known to lane `line`.
+template <int WIDTH, int LENGTH, int COPY, int ROW_STRIDE, int PAGE_STRIDE>
+FUNCTION void copy_tile(unsigned char *tile, const STORED_KV *from, int tile_key, int end, int page)
+{
+    const int step = COPY / STORED_KV_BYTES, pieces = WIDTH / step;  // elements; of a line
+    const int thread = LOCAL_ID(0) % RING_THREADS;
+    const bool in_columns = RING_THREADS % pieces == 0;  // a thread's pieces are, then
+#if PAGE_SIZE
+    const unsigned in_page = (unsigned)(tile_key + LOCAL_ID(0) % 32) % PAGE_SIZE;
+    const OFFSET own = (OFFSET)page * PAGE_STRIDE + (OFFSET)in_page * ROW_STRIDE;
+#else
+    from += (OFFSET)(tile_key + (in_columns ? thread / pieces : 0)) * ROW_STRIDE;
+#endif
+    if (in_columns) from += thread % pieces * step;
+#pragma unroll
+    for (int at = 0; at < TILE_KEYS * pieces; at += RING_THREADS) {
+        const int line = in_columns ? at / pieces + thread / pieces : (at + thread) / pieces;
+        const int element = (in_columns ? thread : at + thread) % pieces * step;
+#if PAGE_SIZE
+        const OFFSET row = __shfl_sync(ALL_LANES, own, line % 32);
+#else
+        const OFFSET row = (OFFSET)(in_columns ? at / pieces : line) * ROW_STRIDE;
+#endif
+        if (TILE_KEYS * pieces % RING_THREADS != 0 && line >= TILE_KEYS) continue;
+        const bool inside = tile_key + line < end && (LENGTH == WIDTH || element < LENGTH);
+        unsigned char *to = tile + element_offset<WIDTH, STORED_KV_BYTES>(line, element);
+        copy_async<COPY>(shared_address(to), from + row + (in_columns ? 0 : element), inside);
+    }
+}
+
+FUNCTION void copy_keys_and_values(unsigned char *stage, const Source &source, int tile_key, int page)
+{
+    copy_tile<QK_WIDTH, HEAD_DIM, K_COPY, K_ROW_STRIDE, K_PAGE_STRIDE>(stage, source.k, tile_key,
+                                                                       source.end, page);
+    copy_tile<V_WIDTH, V_DIM, V_COPY, V_ROW_STRIDE, V_PAGE_STRIDE>(
+        stage + K_TILE_BYTES, source.v, tile_key, source.end, page);
+}
+
+// All that share a ring have copied, and used, what they should.
+FUNCTION void meet_at_ring()
+{
+    if (WARPS_ROWS == 1)
+        __syncwarp();
+    else
+        __syncthreads();
+}
+
+// ---- Which keys are whose
+
+// Tiles of a block: `count` from `first` on.
+struct Part {
+    int first, count;
+};
+
+FUNCTION Part part_of(int part, int first_seen, int end_seen)
+{
+    const int first = first_seen / BLOCK_KEYS;
+    const int tiles = end_seen > first_seen ? (end_seen + BLOCK_KEYS - 1) / BLOCK_KEYS - first : 0;
+    const int size = (MOST_TILES + SPLITS - 1) / SPLITS;
+    const int start = EVEN_PARTS ? tiles * part / SPLITS : part * size;
+    const int stop = EVEN_PARTS ? tiles * (part + 1) / SPLITS : start + size;
+    const Part result = {first + start, (stop < tiles ? stop : tiles) - start};
+    return result;
+}
+
+// ---- The sums of warps, merged
+
+#define PITCH (V_WIDTH + 8)  // floats of a row in shared memory: eight rows apart by eight banks
+#define MERGE_FLOATS (WARPS_KEYS * KEPT_ROWS * (PITCH + 2))
+
+// What a warp knows of a row: the unit of its weights, in log2, and their sum.
+struct Mark {
+    float base, sum;
+};
+
+// A warp's sums to `parts`, KEPT_ROWS x PITCH, and `marks`, KEPT_ROWS; its first row is `first`.
+FUNCTION void share(float *parts, Mark *marks, int first, const Sums &sums, const Rows &rows,
+                    float factor)
+{
+    const int lane = LOCAL_ID(0) % 32;
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS; i++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = first + i * 16 + half * 8 + lane / 4;
+            const float sum = sum_of_row(rows[i][half].sum);
+            if (row >= KEPT_ROWS) continue;
+            if (lane % 4 == 0) {
+                const float base = sum > 0.0f ? rows[i][half].largest * factor : MINUS_INFINITY;
+                const Mark mark = {base, sum};
+                marks[row] = mark;
+            }
+#pragma unroll
+            for (int columns = 0; columns < V_WIDTH / 16; columns++) {
+#pragma unroll
+                for (int pair = 0; pair < 2; pair++) {
+                    const float(*own)[4] = &sums[i][2 * columns];
+                    *(float2 *)(parts + row * PITCH + pair_column(columns, pair)) =
+                        make_float2(pair_value(own, half, pair, 0), pair_value(own, half, pair, 1));
+                }
+            }
+        }
+    }
+}
+
+// Of a row, over all warps.
+FUNCTION Mark merged(const Mark *marks, int row)
+{
+    Mark total = {MINUS_INFINITY, 0.0f};
+#pragma unroll
+    for (int warp = 0; warp < WARPS_KEYS; warp++)
+        total.base = fmaxf(total.base, marks[warp * KEPT_ROWS + row].base);
+    if (total.base == MINUS_INFINITY) total.base = 0.0f;
+#pragma unroll
+    for (int warp = 0; warp < WARPS_KEYS; warp++) {
+        const Mark mark = marks[warp * KEPT_ROWS + row];
+        total.sum += mark.sum * exp2_special(mark.base - total.base);
+    }
+    return total;
+}
+
+// Four neighbours of a row's output, over all warps.
+FUNCTION float4 merged_values(const float *parts, const Mark *marks, int row, int x, float base)
+{
+    float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll
+    for (int warp = 0; warp < WARPS_KEYS; warp++) {
+        const float scale = exp2_special(marks[warp * KEPT_ROWS + row].base - base);
+        const float4 part = *(const float4 *)(parts + (warp * KEPT_ROWS + row) * PITCH + x);
+        total.x += part.x * scale, total.y += part.y * scale;
+        total.z += part.z * scale, total.w += part.w * scale;
+    }
+    return total;
+}
+
+// ---- The kernel
+
+#if SPLITS > 1
+#define RESULT float *RESTRICT partial_out, float *RESTRICT partial_sums
+#else
+#define RESULT STORED *RESTRICT out LSE_PARAMETER
+#endif
+
+KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q,
+                                                        const STORED_KV *RESTRICT k,
+                                                        const STORED_KV *RESTRICT v INPUT_PARAMETERS,
+                                                        RESULT)
+{
+    extern __shared__ __align__(128) unsigned char shared[];
+
+    const int part = GROUP_ID(0) % SPLITS, kv_head = GROUP_ID(0) / SPLITS % KV_HEADS;
+    const int block_row = GROUP_ID(0) / SPLITS / KV_HEADS * BLOCK_ROWS;
+    const Sequence s = SEQUENCE(GROUP_ID(1));
+    const int rows_left = s.queries * ROW_HEADS - block_row;
+    if (VARLEN_Q && rows_left <= 0) return;
+    const int block_rows = rows_left < BLOCK_ROWS ? rows_left : BLOCK_ROWS;
+
+    const int warp = LOCAL_ID(0) / 32, warp_keys = warp / WARPS_ROWS;
+    const int warp_row = warp % WARPS_ROWS * WARP_ROWS, head = kv_head * ROW_HEADS;
+    const Place place = place_of(s, head, block_row + warp_row);
+    const int end = end_key(s, (block_row + block_rows - 1) / ROW_HEADS);
+    const Part own = part_of(part, first_key(s, block_row / ROW_HEADS), end);
+#if PAGE_SIZE
+    const Source source = {k + (OFFSET)kv_head * K_HEAD_STRIDE, v + (OFFSET)kv_head * V_HEAD_STRIDE,
+                           s.pages, end};
+#else
+    const Source source = {k + k_offset(s, kv_head, 0), v + v_offset(s, kv_head, 0), 0, end};
+#endif
+
+    // Tiles on their way, before all else.
+    unsigned char *const ring = shared + Q_TILE_BYTES + warp_keys * STAGES * STAGE_BYTES;
+    const int first_tile_key = own.first * BLOCK_KEYS + warp_keys * TILE_KEYS;
+#define KEY_OF(step) (first_tile_key + (step) * BLOCK_KEYS)
+    const QueryLines<ROW_HEADS> q_lines = {q, s, head, block_row};
+    if (!Q_REGISTERS) fetch<THREADS, BLOCK_ROWS, QK_WIDTH, HEAD_DIM, 16>(shared, q_lines);
+    int pages[STAGES];
+#pragma unroll
+    for (int stage = 0; stage < STAGES; stage++) pages[stage] = look_up(source, KEY_OF(stage));
+#pragma unroll
+    for (int stage = 0; stage < STAGES - 1; stage++) {
+        if (stage < own.count)
+            copy_keys_and_values(ring + stage * STAGE_BYTES, source, KEY_OF(stage), pages[stage]);
+        copy_commit();
+    }
+    int page = pages[STAGES - 1];
+
+    Queries queries;
+    if (Q_REGISTERS) {
+#pragma unroll
+        for (int step = 0; step < QK_WIDTH / 16; step++) {
+#pragma unroll
+            for (int i = 0; i < FRAGMENTS; i++)
+                read_queries(queries[step * Q_REGISTERS][i], q_lines, warp_row + i * 16, step);
+        }
+    } else {
+        copy_wait<STAGES - 2>();  // it came with the first tile
+        __syncthreads();
+    }
+    Sums sums;
+    Rows rows;
+    begin(rows, sums);
+    Biases biases;
+    BIASES_OF(biases, place);
+
+    const float score_factor = SCORE_FACTOR, factor = LATE_FACTOR ? score_factor : 1.0f;
+    int stage = 0, before = STAGES - 1;
+    for (int step = 0; step < own.count; step++) {
+        copy_wait<STAGES - 2>();
+        meet_at_ring();
+        if (step + STAGES - 1 < own.count)
+            copy_keys_and_values(ring + before * STAGE_BYTES, source, KEY_OF(step + STAGES - 1), page);
+        copy_commit();
+        page = look_up(source, KEY_OF(step + STAGES));
+        if (sees(place, KEY_OF(step))) {
+            const unsigned char *k_tile = ring + stage * STAGE_BYTES;
+            Scores scores;
+            Weights weights;
+            multiply_keys(scores, queries, shared, warp_row, k_tile);
+            finish_scores(scores, place, biases, KEY_OF(step), score_factor);
+            weigh(weights, scores, rows, sums, factor);
+            multiply_values(sums, weights, k_tile + K_TILE_BYTES);
+        }
+        before = stage;
+        stage = stage + 1 == STAGES ? 0 : stage + 1;
+    }
+
+    // What the warps found takes the place of the tiles.
+    copy_wait<0>();
+    __syncthreads();
+    float *const parts = (float *)shared;  // WARPS_KEYS x KEPT_ROWS x PITCH
+    Mark *const marks = (Mark *)(parts + WARPS_KEYS * KEPT_ROWS * PITCH);
+    share(parts + warp_keys * KEPT_ROWS * PITCH, marks + warp_keys * KEPT_ROWS, warp_row, sums, rows,
+          factor);
+    __syncthreads();
+    for (int at = LOCAL_ID(0) * 4; at < block_rows * V_DIM; at += THREADS * 4) {
+        const int row = at / V_DIM, x = at % V_DIM;
+        const int query = (block_row + row) / ROW_HEADS, row_head = head + (block_row + row) % ROW_HEADS;
+        const Mark total = merged(marks, row);
+        const float4 values = merged_values(parts, marks, row, x, total.base);
+#if SPLITS > 1
+        const size_t result = partial_offset(lse_offset(s, row_head, query), part);
+        if (x == 0) {
+            partial_sums[result * 2] = total.base;
+            partial_sums[result * 2 + 1] = total.sum;
+        }
+        if (total.sum > 0.0f) *(float4 *)(partial_out + result * V_DIM + x) = values;
+#else
+        const float scale = total.sum > 0.0f ? VALUE_FACTOR / total.sum : 0.0f;
+        const unsigned words[2] = {packed(values.x * scale, values.y * scale),
+                                   packed(values.z * scale, values.w * scale)};
+        store_words(out + out_offset(s, row_head, query) + x, words);
+#if LSE
+        if (x == 0) lse[lse_offset(s, row_head, query)] = natural_lse(total.base, total.sum);
+#endif
+#endif
+    }
+}

@@ -1,0 +1,166 @@
+"""Knobs and constraints of the decode template, each constraint with its physical reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from records.target import Target
+from search_spaces.attention.combine import partial_bytes, partial_results
+from search_spaces.attention.decode_resources import MAX_REGISTERS, WARP, Problem, ceil_divide
+from search_spaces.attention.parameters import Parameters
+from search_spaces.space import Constraint, Knob, choice, power_of_two
+
+MAX_WARPS = 16  # of a block
+MAX_RESIDENT = 4
+RESERVED_SHARED_BYTES = 1 << 10  # of each block, by CUDA itself
+_STATIC_SHARED_BYTES = 48 << 10
+_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+_MOST_SPLITS = 256
+
+
+def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
+    return (
+        choice("warp_rows", (16, 32), "rows of a warp: queries of heads that share a head of K"),
+        power_of_two("warps_rows", 1, 4, "warps of a block with the same keys and other rows"),
+        power_of_two("warps_keys", 1, 8, "warps of a block that cut a tile of keys"),
+        choice("tile_keys", _tiles(problem), "keys of a warp at a time"),
+        choice("stages", (2, 3, 4, 6, 8), "tiles of a warp in shared memory, in turn"),
+        choice("q_registers", (True, False), "Q stays in registers; or is loaded for each tile"),
+        choice("splits", _splits(problem, target), "parts of the keys, each by other blocks"),
+        choice("even_parts", _ways(problem), "each sequence in equal parts, or all of one size"),
+        choice("lazy_rescale", (True, False), "weights may grow before sums are scaled down"),
+        choice("resident", (1, 2, 3, MAX_RESIDENT), "blocks that share a unit, and its registers"),
+    )
+
+
+def _tiles(problem: Problem) -> tuple[int, ...]:
+    return tuple(keys for keys in (16, 32) if keys % problem.keys_of_load == 0)
+
+
+def _ways(problem: Problem) -> tuple[bool, ...]:
+    return (True,) if problem.even_lengths else (True, False)
+
+
+def _splits(problem: Problem, target: Target) -> tuple[int, ...]:
+    """Round numbers, and those with which blocks fill the device exactly once."""
+    heads = problem.given.batch * problem.given.kv_heads
+    units = target.limit("units", 1)
+    full = {units * resident // heads for resident in range(1, MAX_RESIDENT + 1)}
+    return tuple(sorted({*_SPLITS, *(count for count in full if 1 < count <= _MOST_SPLITS)}))
+
+
+def constraints(problem: Problem, target: Target) -> tuple[Constraint, ...]:
+    return (
+        *_blocks(problem, target),
+        *_registers(problem, target),
+        *_rows(problem),
+        *_keys(problem),
+        *_parts(problem, target),
+    )
+
+
+def _blocks(problem: Problem, target: Target) -> Iterator[Constraint]:
+    largest = min(MAX_WARPS, target.limit("max_group", 1024) // WARP)
+    yield Constraint(
+        ("warps_rows", "warps_keys"),
+        lambda warps_rows, warps_keys: warps_rows * warps_keys <= largest,
+        f"a block has at most {largest} warps; {{warps_rows}}x{{warps_keys}} are more",
+    )
+    available = target.limit("shared_bytes", _STATIC_SHARED_BYTES)
+    yield Constraint(
+        (
+            "warp_rows",
+            "warps_rows",
+            "warps_keys",
+            "tile_keys",
+            "stages",
+            "q_registers",
+            "resident",
+        ),
+        lambda *sizes: (
+            (problem.shared_bytes(*sizes[:-1]) + RESERVED_SHARED_BYTES) * sizes[-1]
+            <= available + RESERVED_SHARED_BYTES
+        ),
+        f"a unit has {available} bytes of shared memory for {{resident}} block(s); {{stages}} "
+        "tiles of {tile_keys} keys of {warps_keys} warps, or their sums, need more",
+    )
+
+
+def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
+    yield Constraint(
+        ("warp_rows", "tile_keys", "q_registers"),
+        lambda *sizes: problem.registers(*sizes) <= MAX_REGISTERS,
+        f"a thread has at most {MAX_REGISTERS} registers; sums of {{warp_rows}} rows and scores "
+        "of {tile_keys} keys need more, and would spill to memory",
+    )
+    available = target.limit("registers", 65536)
+    yield Constraint(
+        ("warp_rows", "tile_keys", "q_registers", "warps_rows", "warps_keys", "resident"),
+        lambda warp_rows, tile_keys, q_registers, warps_rows, warps_keys, resident: (
+            problem.registers(warp_rows, tile_keys, q_registers) * WARP * warps_rows * warps_keys
+            <= available // resident
+        ),
+        f"a unit has {available} registers for {{resident}} block(s); {{warps_rows}}x"
+        "{warps_keys} warps of {warp_rows} rows need more",
+    )
+
+
+def _rows(problem: Problem) -> Iterator[Constraint]:
+    yield Constraint(
+        ("warp_rows", "warps_rows"),
+        lambda warp_rows, warps_rows: (
+            warp_rows * warps_rows == 16 or warp_rows * warps_rows < 2 * problem.rows
+        ),
+        f"of {{warps_rows}} warps of {{warp_rows}} rows half or more lie beyond row {problem.rows}",
+    )
+
+
+def _keys(problem: Problem) -> Iterator[Constraint]:
+    yield Constraint(
+        ("warps_keys", "tile_keys"),
+        lambda warps_keys, tile_keys: (
+            warps_keys == 1 or warps_keys * tile_keys < 2 * problem.seen_keys
+        ),
+        f"of {{warps_keys}} warps by {{tile_keys}} keys half or more lie beyond the "
+        f"{problem.seen_keys} that are seen",
+    )
+    yield Constraint(
+        ("warps_keys", "tile_keys", "splits", "stages"),
+        lambda warps_keys, tile_keys, splits, stages: (
+            stages <= 2
+            or stages - 1 <= ceil_divide(problem.most_tiles(warps_keys, tile_keys), splits)
+        ),
+        f"a part of {problem.seen_keys} keys, one of {{splits}}, has fewer tiles than {{stages}} "
+        "stages keep under way",
+    )
+
+
+def _parts(problem: Problem, target: Target) -> Iterator[Constraint]:
+    yield Constraint(
+        ("warps_keys", "tile_keys", "splits"),
+        lambda warps_keys, tile_keys, splits: splits <= problem.most_tiles(warps_keys, tile_keys),
+        f"{{splits}} parts of {problem.seen_keys} keys, {{warps_keys}} warps by {{tile_keys}} at a "
+        "time, would leave a part without work",
+    )
+    yield Constraint(
+        ("splits", "even_parts"),
+        lambda splits, even_parts: even_parts or splits > 1,
+        "one part is as large as its sequence; parts of one size need more than {splits}",
+    )
+    for limit, meaning, bytes_of in (
+        ("max_buffer_bytes", "a single buffer", _largest_buffer),
+        ("memory_bytes", "memory", partial_bytes),
+    ):
+        available = target.limit(limit, None)
+        if available is not None:
+            yield Constraint(
+                ("splits",),
+                lambda splits, available=available, bytes_of=bytes_of: (
+                    bytes_of(problem.given, splits) <= available
+                ),
+                f"the results of {{splits}} parts exceed {available} bytes, the limit of {meaning}",
+            )
+
+
+def _largest_buffer(given: Parameters, splits: int) -> int:
+    return max((each.bytes for each in partial_results(given, splits)), default=0)
