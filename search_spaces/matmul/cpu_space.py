@@ -12,12 +12,11 @@ from functools import cache
 from itertools import product
 
 from records.target import Target
+from search_spaces.cpu_target import STACK_BYTES, l2_bytes, native_lanes, vector_registers
 from search_spaces.matmul.cpu_blocks import Problem, busy_share
 from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.space import Constraint, Knob, boolean, choice
 
-STACK_BYTES = 768 << 10  # of private panels; Intel's runtime gives a work-item 1 MiB at the least
-L2_BYTES = 512 << 10  # of a core, where the device does not tell
 BLOCK_K_SIZES = (256, 320, 384, 448, 512, 640, 768, 1024, 1536, 2048)  # steps, about
 SHALLOW_K_SIZES = (8, 16, 32)  # for few rows of A: B is read in place, a few whole rows at a time
 FEW_ROWS_K_SIZES = (*SHALLOW_K_SIZES, 256, 512, 1024)
@@ -31,19 +30,8 @@ MANY_BLOCKS = 4  # blocks a core that balance any load
 LEAST_BUSY = 0.66  # share of the cores' time
 
 
-def native_lanes(problem: Problem, target: Target) -> int:
-    """Elements of a hardware vector, 4 to 16: OpenCL has no longer ones."""
-    vector_bytes: int = target.limit("vector_bytes", 32)
-    return max(4, min(16, vector_bytes // problem.sum_bytes))
-
-
-def vector_registers(target: Target) -> int:
-    """AVX-512 and SVE have 32 vector registers; AVX2 and SSE have 16."""
-    return 32 if target.limit("vector_bytes", 32) >= 64 else 16
-
-
 def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
-    lanes = native_lanes(problem, target)
+    lanes = native_lanes(problem.sum_bytes, target)
     vectors = ceil_divide(problem.n, lanes)
     sizes = FEW_ROWS_K_SIZES if _may_stream_b(problem, target) else BLOCK_K_SIZES
     k_blocks = sorted({1, *(ceil_divide(problem.k, size) for size in sizes)})
@@ -73,12 +61,6 @@ def constraints(problem: Problem, target: Target) -> tuple[Constraint, ...]:
         *_prefetch(problem),
         *_balance(problem, target),
     )
-
-
-def l2_bytes(target: Target) -> int:
-    """A core's second-level cache."""
-    size: int = target.limit("l2_bytes", L2_BYTES)
-    return size
 
 
 def _may_stream_b(problem: Problem, target: Target) -> bool:
@@ -127,7 +109,7 @@ def _tile(problem: Problem, target: Target) -> Iterator[Constraint]:
         f"a core has {registers} vector registers; the sums of {{tile_m}} rows of "
         "{tile_vectors} vectors, a row of B and an element of A need more",
     )
-    vectors = ceil_divide(problem.n, native_lanes(problem, target))
+    vectors = ceil_divide(problem.n, native_lanes(problem.sum_bytes, target))
     least = _least_sums(problem.m, vectors, registers)
     yield Constraint(
         ("tile_m", "tile_vectors"),
@@ -320,7 +302,7 @@ def _least_busy(problem: Problem, lanes: int, registers: int, units: int) -> flo
 
 def _balance(problem: Problem, target: Target) -> Iterator[Constraint]:
     balance = _Balance(problem, target.limit("units", 1))
-    lanes = native_lanes(problem, target)
+    lanes = native_lanes(problem.sum_bytes, target)
     least = _least_busy(problem, lanes, vector_registers(target), balance.units)
     names = ("row_blocks", "tile_vectors", "column_tiles")
     yield Constraint(

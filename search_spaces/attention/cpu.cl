@@ -1,0 +1,425 @@
+// out = softmax(Q K^T) V on a CPU: explicit vectors along the queries, one work-item a group.
+//
+// A work-item computes BLOCK_ROWS rows: the queries of all heads that share a head of K and V, the
+// heads of a query side by side. Its queries lie transposed in panels of TILE_VECTORS vectors, and
+// stay in the first-level cache; so do its weights, keys x rows, and its sums, v_dim x rows. With
+// the rows along the lanes of vectors
+//   - scores are elements of K times vectors of Q, sums are elements of V times vectors of weights:
+//     K and V are read as they lie in memory, an element at a time, spread over a vector;
+//   - largest scores, exponentials and totals need no operation across the lanes of a vector.
+// Tiles of TILE_KEYS keys, and of TILE_DIMS elements of V, by TILE_VECTORS vectors are kept in
+// registers; a tile of scores becomes weights before it leaves them.
+//
+// The softmax is the online one of M. Milakov and N. Gimelshein (arXiv:1805.02867), but what
+// exponents refer to is raised only where a score lies SLACK or more above it: in float32 a weight
+// may as well be 2^SLACK as 1. FlashAttention-4 does the same.
+//
+//   attention:  groups (BATCH x KV_HEADS x BLOCKS, 1, 1) of one work-item
+
+#ifndef KERNEL
+#include "../dialects/opencl.h"
+#include "sequence.h"
+#include "cpu_vectors.h"
+#endif
+
+// ---- The schedule
+
+#ifndef TILE_VECTORS
+#define TILE_VECTORS 2  // vectors of rows in a panel, and in the register tiles
+#endif
+#ifndef TILE_KEYS
+#define TILE_KEYS 12  // keys of the register tile of scores
+#endif
+#ifndef TILE_DIMS
+#define TILE_DIMS 12  // elements of v_dim of the register tile of sums
+#endif
+#ifndef PANELS
+#define PANELS 1  // panels of a work-item, which use a block of keys one after another
+#endif
+#ifndef BLOCK_KEYS
+#define BLOCK_KEYS 96  // keys whose weights are kept: a multiple of TILE_KEYS
+#endif
+#ifndef UNROLL
+#define UNROLL 2  // steps of head_dim unrolled
+#endif
+#ifndef COPY_K
+#define COPY_K 0  // 1: copy a block of K before use, as floats; 0: read K where it is
+#endif
+#ifndef COPY_V
+#define COPY_V 0  // 1: the same of V
+#endif
+#ifndef HEADS_FIRST
+#define HEADS_FIRST 0  // 1: neighbouring groups are of different heads; 0: they share K and V
+#endif
+
+// ---- What follows from these
+
+#define SLACK 16.0f
+#define TILE_ROWS (TILE_VECTORS * LANES)
+#define BLOCK_ROWS (PANELS * TILE_ROWS)
+#define BLOCKS CEIL_DIV(Q_LEN * HEADS_PER_KV_HEAD, BLOCK_ROWS)
+#define TAIL_DIMS (V_DIM % TILE_DIMS)
+
+#if COPY_K  // no distance of a power of two between rows, which would share sets of a cache
+#define K_SPACE __private
+#define K_TYPE float
+#define K_ROW (ROUND_UP(HEAD_DIM, LANES) + LANES)
+#else
+#define K_SPACE GLOBAL
+#define K_TYPE STORED_KV
+#define K_ROW K_ROW_STRIDE
+#endif
+#if COPY_V
+#define V_SPACE __private
+#define V_TYPE float
+#define V_ROW (ROUND_UP(V_DIM, LANES) + LANES)
+#else
+#define V_SPACE GLOBAL
+#define V_TYPE STORED_KV
+#define V_ROW V_ROW_STRIDE
+#endif
+
+// What the rows of a panel have: an element each.
+typedef struct {
+    float shift[TILE_ROWS];  // minus what exponents refer to
+    float limit[TILE_ROWS];  // a score that much above it raises it: any score, before the first
+    float total[TILE_ROWS];  // of the weights
+    int first[TILE_ROWS], end[TILE_ROWS];  // of the keys that it sees
+#if ALIBI
+    float slope[TILE_ROWS], position[TILE_ROWS];
+#elif BIAS
+    OFFSET bias_row[TILE_ROWS];  // where its bias begins
+#endif
+} Rows;
+
+#if BIAS
+#define BIAS_PARAMETER , GLOBAL const STORED *bias
+#define BIAS_ARGUMENT , bias
+#else
+#define BIAS_PARAMETER
+#define BIAS_ARGUMENT
+#endif
+
+// ---- Scores and weights
+
+#if BIAS
+FUNCTION VECTOR bias_of_rows(GLOBAL const STORED *bias, const OFFSET *row, const int key)
+{
+    float lanes[LANES] ALIGNED;
+    for (int l = 0; l < LANES; ++l) lanes[l] = STORED_TO_FLOAT(bias[row[l] + key]) * LOG2_E;
+    return LOAD(lanes);
+}
+#endif
+
+// What score() of sequence.h does, for a vector of rows from `l` on.
+FUNCTION VECTOR score_of_rows(VECTOR x, const Rows *rows, const int l, const int key BIAS_PARAMETER)
+{
+#if HAS_SOFTCAP
+    x = SOFTCAP * LOG2_E * vector_tanh(x);
+#endif
+#if ALIBI
+    x -= LOAD(rows->slope + l) * fabs(LOAD(rows->position + l) - (float)key);
+#elif BIAS
+    x += bias_of_rows(bias, rows->bias_row + l, key);
+#endif
+    return x + LOAD(rows->shift + l);
+}
+
+// The scores of some rows are far above what their exponents refer to: raise it to their `peak`,
+// and make what was computed before fit, also the weights of `done` keys of this block.
+FUNCTION void raise(VECTOR scores[TILE_KEYS][TILE_VECTORS], const VECTOR *peak, Rows *rows,
+                    float *sums, float *weights, const int done)
+{
+#pragma unroll
+    for (int v = 0; v < TILE_VECTORS; ++v) {
+        const int l = v * LANES;
+        const VECTOR limit = LOAD(rows->limit + l);
+        const INTEGERS is_above = peak[v] > limit;
+        const VECTOR by = select((VECTOR)(0.0f), peak[v], is_above);
+        const VECTOR factor = select(power_of_2(-by), (VECTOR)(1.0f), limit < 0.0f);
+        STORE(LOAD(rows->shift + l) - by, rows->shift + l);
+        STORE(select(limit, (VECTOR)(SLACK), is_above), rows->limit + l);
+        STORE(LOAD(rows->total + l) * factor, rows->total + l);
+        for (int d = 0; d < V_DIM; ++d)
+            STORE(LOAD(sums + d * TILE_ROWS + l) * factor, sums + d * TILE_ROWS + l);
+        for (int j = 0; j < done; ++j)
+            STORE(LOAD(weights + j * TILE_ROWS + l) * factor, weights + j * TILE_ROWS + l);
+#pragma unroll
+        for (int i = 0; i < TILE_KEYS; ++i) scores[i][v] -= by;
+    }
+}
+
+// One step of head_dim: TILE_KEYS x TILE_VECTORS multiplications.
+#define STEP(d)                                                                                \
+    {                                                                                          \
+        VECTOR from_q[TILE_VECTORS];                                                           \
+        _Pragma("unroll") for (int v = 0; v < TILE_VECTORS; ++v)                               \
+            from_q[v] = LOAD(q + (d) * TILE_ROWS + v * LANES);                                 \
+        _Pragma("unroll") for (int i = 0; i < TILE_KEYS; ++i) {                                \
+            const VECTOR from_k = (VECTOR)(k[at[i] + (d)]);                                    \
+            _Pragma("unroll") for (int v = 0; v < TILE_VECTORS; ++v)                           \
+                scores[i][v] = fma(from_k, from_q[v], scores[i][v]);                           \
+        }                                                                                      \
+    }
+
+// The weights of keys [key, key + count) for the rows of a panel; `masked`: not every row sees
+// all TILE_KEYS of them, or there are fewer. `done`: keys of the block before these.
+FUNCTION void weigh(K_SPACE const K_TYPE *k, const float *q, float *weights, float *sums,
+                    Rows *rows, const int key, const int count, const int done,
+                    const int masked BIAS_PARAMETER)
+{
+    VECTOR scores[TILE_KEYS][TILE_VECTORS];
+#pragma unroll
+    for (int i = 0; i < TILE_KEYS; ++i)
+#pragma unroll
+        for (int v = 0; v < TILE_VECTORS; ++v)
+            scores[i][v] = SCORE_IS_LINEAR ? LOAD(rows->shift + v * LANES) : (VECTOR)(0.0f);
+    int at[TILE_KEYS];  // rows of K; where there are fewer, the last one again
+#pragma unroll
+    for (int i = 0; i < TILE_KEYS; ++i) at[i] = (masked ? MIN_OF(i, count - 1) : i) * K_ROW;
+    int d = 0;
+    for (; d + UNROLL <= HEAD_DIM; d += UNROLL)
+#pragma unroll
+        for (int u = 0; u < UNROLL; ++u) STEP(d + u)
+#if HEAD_DIM % UNROLL
+    for (; d < HEAD_DIM; ++d) STEP(d)
+#endif
+
+    VECTOR peak[TILE_VECTORS];
+    INTEGERS is_above = (INTEGERS)(0);
+#pragma unroll
+    for (int v = 0; v < TILE_VECTORS; ++v) {
+        const int l = v * LANES;
+        peak[v] = (VECTOR)(MINUS_INFINITY);
+#pragma unroll
+        for (int i = 0; i < TILE_KEYS; ++i) {
+            if (!SCORE_IS_LINEAR)
+                scores[i][v] = score_of_rows(
+                    scores[i][v], rows, l, key + (masked ? MIN_OF(i, count - 1) : i) BIAS_ARGUMENT);
+            if (masked) {
+                const INTEGERS is_seen = (key + i >= LOAD_INTEGERS(rows->first + l)) &
+                                         (key + i < LOAD_INTEGERS(rows->end + l)) &
+                                         (INTEGERS)(i < count ? -1 : 0);
+                scores[i][v] = select((VECTOR)(MINUS_INFINITY), scores[i][v], is_seen);
+            }
+            peak[v] = max(peak[v], scores[i][v]);
+        }
+        is_above |= peak[v] > LOAD(rows->limit + l);
+    }
+    if (any(is_above)) raise(scores, peak, rows, sums, weights, done);
+#pragma unroll
+    for (int v = 0; v < TILE_VECTORS; ++v) {
+        VECTOR total = LOAD(rows->total + v * LANES);
+#pragma unroll
+        for (int i = 0; i < TILE_KEYS; ++i) {
+            VECTOR weight = power_of_2(scores[i][v]);
+            if (masked || BIAS)  // a bias may be minus infinity, too
+                weight = select(weight, (VECTOR)(0.0f), scores[i][v] == MINUS_INFINITY);
+            if (masked && i >= count) continue;
+            total += weight;
+            STORE(weight, weights + (done + i) * TILE_ROWS + v * LANES);
+        }
+        STORE(total, rows->total + v * LANES);
+    }
+}
+
+// ---- Sums of V
+
+// `dims` elements of V for the rows of a panel, over `count` keys; `dims` is a constant.
+FUNCTION void add_values(V_SPACE const V_TYPE *value, const float *weights, float *to,
+                         const int count, const int dims)
+{
+    VECTOR sums[TILE_DIMS][TILE_VECTORS];
+#pragma unroll
+    for (int i = 0; i < dims; ++i)
+#pragma unroll
+        for (int v = 0; v < TILE_VECTORS; ++v) sums[i][v] = LOAD(to + i * TILE_ROWS + v * LANES);
+    for (int j = 0; j < count; ++j) {
+        VECTOR weight[TILE_VECTORS];
+#pragma unroll
+        for (int v = 0; v < TILE_VECTORS; ++v)
+            weight[v] = LOAD(weights + j * TILE_ROWS + v * LANES);
+#pragma unroll
+        for (int i = 0; i < dims; ++i) {
+            const VECTOR from_v = (VECTOR)(value[i]);
+#pragma unroll
+            for (int v = 0; v < TILE_VECTORS; ++v)
+                sums[i][v] = fma(from_v, weight[v], sums[i][v]);
+        }
+        value += V_ROW;
+    }
+#pragma unroll
+    for (int i = 0; i < dims; ++i)
+#pragma unroll
+        for (int v = 0; v < TILE_VECTORS; ++v) STORE(sums[i][v], to + i * TILE_ROWS + v * LANES);
+}
+
+// ---- Rows come and go: row r is of query r / HEADS_PER_KV_HEAD; behind the last it is again that
+
+#define QUERY_OF(row) (MIN_OF(row, row_count - 1) / HEADS_PER_KV_HEAD)
+#define HEAD_OF(row) \
+    (kv_head * HEADS_PER_KV_HEAD + MIN_OF(row, row_count - 1) % HEADS_PER_KV_HEAD)
+
+FUNCTION void load_queries(GLOBAL const STORED *q, float *panel, const Sequence s,
+                           const int kv_head, const int row_count, const int row,
+                           const float factor)
+{
+    for (int l = 0; l < TILE_ROWS; l += LANES) {
+        OFFSET at[LANES];
+        for (int i = 0; i < LANES; ++i)
+            at[i] = q_offset(s, HEAD_OF(row + l + i), QUERY_OF(row + l + i));
+        int d = 0;
+        for (; d + LANES <= HEAD_DIM; d += LANES) {
+            VECTOR square[LANES];
+#pragma unroll
+            for (int i = 0; i < LANES; ++i) square[i] = read_stored(q + at[i] + d) * factor;
+            transpose(square);
+#pragma unroll
+            for (int i = 0; i < LANES; ++i) STORE(square[i], panel + (d + i) * TILE_ROWS + l);
+        }
+        for (; d < HEAD_DIM; ++d)
+            for (int i = 0; i < LANES; ++i)
+                panel[d * TILE_ROWS + l + i] = STORED_TO_FLOAT(q[at[i] + d]) * factor;
+    }
+}
+
+FUNCTION void store_sums(GLOBAL STORED *out, const float *sums, const Rows *rows, const Sequence s,
+                         const int kv_head, const int row_count, const int row, const float factor)
+{
+    for (int l = 0; l < TILE_ROWS && row + l < row_count; l += LANES) {
+        const int count = MIN_OF(LANES, row_count - row - l);
+        const VECTOR total = LOAD(rows->total + l);
+        const VECTOR scale = select(factor / total, (VECTOR)(0.0f), total == 0.0f);
+        OFFSET at[LANES];
+        for (int i = 0; i < LANES; ++i)
+            at[i] = out_offset(s, HEAD_OF(row + l + i), QUERY_OF(row + l + i));
+        int d = 0;
+        for (; d + LANES <= V_DIM; d += LANES) {
+            VECTOR square[LANES];
+#pragma unroll
+            for (int i = 0; i < LANES; ++i)
+                square[i] = LOAD(sums + (d + i) * TILE_ROWS + l) * scale;
+            transpose(square);
+#pragma unroll
+            for (int i = 0; i < LANES; ++i)
+                if (i < count) write_stored(square[i], out + at[i] + d);
+        }
+        for (; d < V_DIM; ++d) {
+            float lanes[LANES] ALIGNED;
+            STORE(LOAD(sums + d * TILE_ROWS + l) * scale, lanes);
+            for (int i = 0; i < count; ++i) out[at[i] + d] = FLOAT_TO_STORED(lanes[i]);
+        }
+    }
+}
+
+// ---- A work-item
+
+#if COPY_K || COPY_V
+FUNCTION void copy_row(GLOBAL const STORED_KV *from, float *to, const int count)
+{
+    int d = 0;
+    for (; d + LANES <= count; d += LANES) STORE(read_kv(from + d), to + d);
+    for (; d < count; ++d) to[d] = KV_TO_FLOAT(from[d]);
+}
+#endif
+
+KERNEL GROUP_SIZE(1, 1, 1)
+void attention(GLOBAL const STORED *RESTRICT q, GLOBAL const STORED_KV *RESTRICT k,
+               GLOBAL const STORED_KV *RESTRICT v INPUT_PARAMETERS,
+               GLOBAL STORED *RESTRICT out LSE_PARAMETER)
+{
+    const int group = GROUP_ID(0);
+    const int each = HEADS_FIRST ? group % (BATCH * KV_HEADS) : group / BLOCKS;
+    const int block = HEADS_FIRST ? group / (BATCH * KV_HEADS) : group % BLOCKS;
+    const int kv_head = each % KV_HEADS;
+    const Sequence s = SEQUENCE(each / KV_HEADS);
+    const int row_count = s.queries * HEADS_PER_KV_HEAD;
+    // Causal rows have the more work the later they are; what takes longest begins first.
+    const int first_row = (CAUSAL ? BLOCKS - 1 - block : block) * BLOCK_ROWS;
+    if (first_row >= row_count) return;
+    const int panel_count = MIN_OF(PANELS, CEIL_DIV(row_count - first_row, TILE_ROWS));
+
+    float panels[PANELS][HEAD_DIM * TILE_ROWS] ALIGNED;
+    float sums[PANELS][V_DIM * TILE_ROWS] ALIGNED;
+    float weights[BLOCK_KEYS * TILE_ROWS] ALIGNED;
+    Rows rows[PANELS] ALIGNED;
+#if COPY_K
+    float k_block[BLOCK_KEYS * K_ROW] ALIGNED;
+#endif
+#if COPY_V
+    float v_block[BLOCK_KEYS * V_ROW] ALIGNED;
+#endif
+
+    for (int panel = 0; panel < panel_count; ++panel) {
+        const int row = first_row + panel * TILE_ROWS;
+        load_queries(q, panels[panel], s, kv_head, row_count, row, SCORE_FACTOR);
+        clear(sums[panel], V_DIM * TILE_ROWS);
+        for (int l = 0; l < TILE_ROWS; ++l) {
+            const int query = QUERY_OF(row + l), head = HEAD_OF(row + l);
+            rows[panel].shift[l] = 0.0f;
+            rows[panel].limit[l] = -FLT_MAX;
+            rows[panel].total[l] = 0.0f;
+            rows[panel].first[l] = first_key(s, query);
+            rows[panel].end[l] = end_key(s, query);
+#if ALIBI
+            rows[panel].slope[l] = BIAS_OF(s, head).slope;
+            rows[panel].position[l] = query_position(s, query);
+#elif BIAS
+            rows[panel].bias_row[l] = BIAS_OF(s, head).first - bias + (OFFSET)query * KV_LEN;
+#endif
+        }
+    }
+
+    const int end = rows[panel_count - 1].end[TILE_ROWS - 1];
+    for (int key = rows[0].first[0]; key < end; key += BLOCK_KEYS) {
+        const int block_end = MIN_OF(key + BLOCK_KEYS, end);
+#if COPY_K
+        for (int j = key; j < block_end; ++j)
+            copy_row(k + k_offset(s, kv_head, j), k_block + (j - key) * K_ROW, HEAD_DIM);
+        K_SPACE const K_TYPE *keys = k_block;
+#else
+        K_SPACE const K_TYPE *keys = k + k_offset(s, kv_head, key);
+#endif
+#if COPY_V
+        for (int j = key; j < block_end; ++j)
+            copy_row(v + v_offset(s, kv_head, j), v_block + (j - key) * V_ROW, V_DIM);
+        V_SPACE const V_TYPE *values = v_block;
+#else
+        V_SPACE const V_TYPE *values = v + v_offset(s, kv_head, key);
+#endif
+        for (int panel = 0; panel < panel_count; ++panel) {
+            Rows *own = rows + panel;
+            float *to = sums[panel];
+            // Any row sees keys of [any_from, any_to), every one all those of [all_from, all_to).
+            const int any_from = MAX_OF(key, own->first[0]);
+            const int any_to = MIN_OF(block_end, own->end[TILE_ROWS - 1]);
+            const int all_from = own->first[TILE_ROWS - 1], all_to = MIN_OF(any_to, own->end[0]);
+            for (int j = any_from; j < any_to; j += TILE_KEYS) {
+                K_SPACE const K_TYPE *tile = keys + (OFFSET)(j - key) * K_ROW;
+                if (j >= all_from && j + TILE_KEYS <= all_to)
+                    weigh(tile, panels[panel], weights, to, own, j, TILE_KEYS, j - any_from,
+                          0 BIAS_ARGUMENT);
+                else
+                    weigh(tile, panels[panel], weights, to, own, j, MIN_OF(TILE_KEYS, any_to - j),
+                          j - any_from, 1 BIAS_ARGUMENT);
+            }
+            V_SPACE const V_TYPE *first = values + (OFFSET)(any_from - key) * V_ROW;
+            int d = 0;
+            for (; d + TILE_DIMS <= V_DIM; d += TILE_DIMS)
+                add_values(first + d, weights, to + d * TILE_ROWS, any_to - any_from, TILE_DIMS);
+#if TAIL_DIMS
+            add_values(first + d, weights, to + d * TILE_ROWS, any_to - any_from, TAIL_DIMS);
+#endif
+        }
+    }
+
+    for (int panel = 0; panel < panel_count; ++panel) {
+        const int row = first_row + panel * TILE_ROWS;
+        store_sums(out, sums[panel], rows + panel, s, kv_head, row_count, row, VALUE_FACTOR);
+#if LSE
+        for (int l = 0; l < TILE_ROWS && row + l < row_count; ++l)
+            lse[lse_offset(s, HEAD_OF(row + l), QUERY_OF(row + l))] =
+                natural_lse(-rows[panel].shift[l], rows[panel].total[l]);
+#endif
+    }
+}

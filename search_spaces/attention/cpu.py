@@ -1,0 +1,59 @@
+"""The CPU attention template: explicit vectors along the queries, K and V read as they lie."""
+
+from __future__ import annotations
+
+from records.schedule import Schedule
+from records.target import Target
+from records.workload import Workload
+from search_spaces.attention.cpu_blocks import Blocks
+from search_spaces.attention.cpu_space import constraints, knobs
+from search_spaces.attention.cpu_stats import statistics
+from search_spaces.attention.cpu_vectors import kernel_text, unserved_reason
+from search_spaces.attention.defines import arguments
+from search_spaces.attention.op import ATTENTION
+from search_spaces.attention.parameters import Parameters
+from search_spaces.dialect import Dialect
+from search_spaces.kernel import KernelSource, KernelStats, Launch
+from search_spaces.space import SearchSpace
+
+
+class Cpu:
+    """`Template` for OpenCL on CPUs; the text is `cpu.cl`. Arithmetic is float32 throughout."""
+
+    op = "attention"
+    name = "cpu"
+    version = 1
+    dialects = ("opencl",)
+
+    def rejects(self, workload: Workload, target: Target) -> str:
+        return unserved_reason(Parameters.of(workload), target)
+
+    def space(self, workload: Workload, target: Target) -> SearchSpace:
+        given = Parameters.of(workload)
+        return SearchSpace(
+            self.name, self.version, knobs(given, target), constraints(given, target)
+        )
+
+    def stats(self, workload: Workload, schedule: Schedule, target: Target) -> KernelStats:
+        blocks = Blocks.of(Parameters.of(workload), schedule)
+        work, traffic_bytes = ATTENTION.flops(workload), ATTENTION.bytes(workload)
+        return statistics(blocks, schedule, target, work, traffic_bytes)
+
+    def render(self, workload: Workload, schedule: Schedule, dialect: Dialect) -> KernelSource:
+        given = Parameters.of(workload)
+        blocks = Blocks.of(given, schedule)
+        names = ("q", "k", "v", *arguments(given))
+        return KernelSource(
+            dialect=dialect.name,
+            text=kernel_text(given, dialect, _defines(schedule, blocks), "cpu.cl"),
+            launches=(Launch("attention", (blocks.count, 1, 1), (1, 1, 1), names),),
+            arrays=ATTENTION.arrays(workload),
+        )
+
+
+CPU_ATTENTION = Cpu()
+
+
+def _defines(schedule: Schedule, blocks: Blocks) -> dict[str, int]:
+    knobs = {name.upper(): int(schedule[name]) for name in schedule.values}
+    return knobs | {"BLOCK_KEYS": blocks.keys}

@@ -1,0 +1,82 @@
+"""What the attention templates for CPUs share: vectors, types, whom they serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+
+from records.target import Target
+from search_spaces.attention.defines import sequence_text, workload_defines
+from search_spaces.attention.parameters import Parameters
+from search_spaces.cpu_target import native_lanes
+from search_spaces.dialect import Dialect
+
+FLOAT_BYTES = 4
+MAX_ROWS = 2**27  # rows of a block beyond the last stay below 2**31
+
+
+def ceil_divide(extent: int, size: int) -> int:
+    """How many pieces of `size` cover `extent`."""
+    return -(-extent // size)
+
+
+def lanes_of(target: Target) -> int:
+    """Floats of a vector."""
+    return native_lanes(FLOAT_BYTES, target)
+
+
+def row_count(given: Parameters) -> int:
+    """Rows that share a head of K and V: the queries of its heads, in the longest sequence."""
+    return given.q_len * given.queries_per_kv_head
+
+
+def kv_sequences(given: Parameters) -> int:
+    """Heads of K and V, of all sequences."""
+    return given.batch * given.kv_heads
+
+
+def unserved_reason(given: Parameters, target: Target) -> str:
+    """`""`, or why no template for CPUs serves it."""
+    if target.backend not in ("opencl", "sim") or not target.is_cpu:
+        return "made for CPUs, whose vectors a single work-item uses"
+    known = target.limit("dtypes", ("float32",))
+    if "float32" not in known:
+        return f"{target} does not compute in float32, only in {', '.join(known) or 'nothing'}"
+    if row_count(given) > MAX_ROWS or row_count(given) * kv_sequences(given) >= 2**31:
+        return (
+            f"{given.q_len} queries of {given.heads} heads are more rows than it counts in 32 "
+            "bits; cut them into several calls"
+        )
+    return ""
+
+
+def kernel_text(
+    given: Parameters, dialect: Dialect, defines: Mapping[str, int], *files: str
+) -> str:
+    """The prelude, the workload, `defines`, then these files of this folder."""
+    lines = [f"#define {name} {value}" for name, value in {**_types(given), **defines}.items()]
+    parts = (
+        dialect.prelude,
+        workload_defines(given, dialect),
+        "\n".join(lines) + "\n",
+        sequence_text(),
+        _text("cpu_vectors.h"),
+        *(_text(file) for file in files),
+    )
+    return "\n".join(parts)
+
+
+def _types(given: Parameters) -> dict[str, int]:
+    return {
+        "STORED_IS_FLOAT": int(given.dtype == "float32"),
+        "STORED_IS_HALF": int(given.dtype == "float16"),
+        "KV_IS_FLOAT": int(given.kv_dtype == "float32"),
+        "KV_IS_HALF": int(given.kv_dtype == "float16"),
+        "KV_IS_BFLOAT16": int(given.kv_dtype == "bfloat16"),
+    }
+
+
+@cache
+def _text(file: str) -> str:
+    return resources.files("search_spaces.attention").joinpath(file).read_text()
