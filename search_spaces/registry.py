@@ -7,6 +7,8 @@ from typing import Any
 
 from records.errors import InvalidInputError
 from records.workload import Workload
+from search_spaces.attention.cpu import CPU_ATTENTION
+from search_spaces.attention.cpu_decode import CPU_DECODE_ATTENTION
 from search_spaces.attention.decode import DECODE_ATTENTION
 from search_spaces.attention.mma_sync import MMA_SYNC_ATTENTION
 from search_spaces.attention.op import ATTENTION
@@ -31,6 +33,8 @@ _TEMPLATES: list[Template] = [
     MMA_SYNC,
     SKINNY,
     WGMMA,
+    CPU_ATTENTION,
+    CPU_DECODE_ATTENTION,
     PORTABLE_ATTENTION,
     MMA_SYNC_ATTENTION,
     DECODE_ATTENTION,
