@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,7 @@ from autotune.compiling import CompilePool
 from autotune.limits import breaks_limits
 from autotune.measure import Phase, circumstances
 from autotune.messages import Task
+from autotune.problem_files import ProblemFiles, temporary_directory
 from autotune.runners import Job
 from autotune.tasks import Compiled, MeasureTask, RaceTask
 from autotune.timing import TimingPlan
@@ -46,7 +48,8 @@ class LocalRunner:
 
     A child killed from outside costs nothing but time: the job in flight is done again, once. So
     is one whose child died before its launch. After a launch error or a wrong result the child is
-    replaced too, because a kernel may have damaged its context or its memory.
+    replaced too, because a kernel may have damaged its context or its memory. On a GPU the next
+    child finds inputs and references that take long to make in files, which `close` removes.
 
     Used by one thread, and by one `measure` or `race` at a time. Close it, or use it in a `with`.
     Raises `DeviceError` where the device cannot be opened, and `InvalidInputError` or
@@ -68,6 +71,9 @@ class LocalRunner:
         self._environment = dict(ready.environment)
         workers = compile_workers or _default_compile_workers(ready.target)
         self._pool = CompilePool(open_backend, workers)
+        # On a CPU the system would write the files out while kernels are timed.
+        directory = None if ready.target.is_cpu else temporary_directory()
+        self._problem_files = ProblemFiles(directory) if directory else None
 
     @property
     def target(self) -> Target:
@@ -118,11 +124,13 @@ class LocalRunner:
         return [results[index] for index in range(len(jobs))]
 
     def close(self) -> None:
-        """Kill the children. Idempotent."""
+        """Kill the children, and remove their files. Idempotent."""
         self._closed = True
         self._worker.close()
         self._worker.stop()
         self._pool.close()
+        if self._problem_files is not None:
+            shutil.rmtree(self._problem_files.directory, ignore_errors=True)
 
     def __enter__(self) -> LocalRunner:
         return self
@@ -159,7 +167,8 @@ class LocalRunner:
     def _measure_compiled(self, job: Job, compiled: Compiled, plan: TimingPlan) -> Measurement:
         if compiled.binary is None:
             return self._not_compiled(compiled, plan)
-        task = MeasureTask(registry.op(job.workload.op), job, compiled.binary, plan)
+        op, files = registry.op(job.workload.op), self._problem_files
+        task = MeasureTask(op, job, compiled.binary, plan, files)
         outcome = self._run(task, plan)
         measurement: Measurement
         if isinstance(outcome, WorkerFailure):
@@ -176,7 +185,8 @@ class LocalRunner:
         indices = list(racing)
         ops = tuple({jobs[index].workload.op for index in indices})
         entries = tuple((jobs[index], racing[index].binary or b"") for index in indices)
-        task = RaceTask(tuple(map(registry.op, ops)), entries, plan, rounds)
+        found = tuple(map(registry.op, ops))
+        task = RaceTask(found, entries, plan, rounds, self._problem_files)
         outcome = self._run(task, plan)
         if isinstance(outcome, WorkerFailure):
             outcome = {outcome.entry: self._blamed(outcome, plan)}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from search_spaces.op import Arrays
 from search_spaces.threads import in_threads, slices
 
 _KEPT = 2  # references are large: a session works on one workload, a change of it needs two
+_WORTH_KEEPING_S = 0.5
 _BLOCK_ELEMENTS = 1 << 19  # compared at a time: temporaries stay in the caches, calls are few
 _EQUAL_ELEMENTS = 1 << 22  # the same, where bytes are compared: nothing but what is read
 
@@ -75,7 +77,16 @@ class Checker:
         return verdict
 
 
+class Store(Protocol):
+    """Where problems outlive a process; `dtypes` are those of the outputs."""
+
+    def load(self, workload: Workload, seed: int, dtypes: Mapping[str, str]) -> Problem | None: ...
+
+    def save(self, workload: Workload, seed: int, problem: Problem) -> None: ...
+
+
 _kept: OrderedDict[tuple[Workload, int], Checker] = OrderedDict()
+_store: Store | None = None
 
 
 def problem(workload: Workload, seed: int) -> Problem:
@@ -87,11 +98,17 @@ def checker(workload: Workload, seed: int) -> Checker:
     """The checker of that problem, kept as long: kernels of one workload mostly agree."""
     key = (workload, seed)
     if key not in _kept:
-        _kept[key] = Checker(_new_problem(workload, seed))
+        _kept[key] = Checker(_found_or_new(workload, seed))
         while len(_kept) > _KEPT:
             _kept.popitem(last=False)
     _kept.move_to_end(key)
     return _kept[key]
+
+
+def keep_in(store: Store | None) -> None:
+    """From now on this process looks there first, and leaves there what took long to make."""
+    global _store
+    _store = store
 
 
 def reference_for(inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays | None:
@@ -108,12 +125,19 @@ def reference_for(inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays | None:
     )
 
 
-def _new_problem(workload: Workload, seed: int) -> Problem:
+def _found_or_new(workload: Workload, seed: int) -> Problem:
     op = registry.op(workload.op)
+    dtypes = {each.name: each.dtype for each in op.arrays(workload) if each.role == "output"}
+    found = _store.load(workload, seed, dtypes) if _store else None
+    if found is not None:
+        return found
+    started_s = time.perf_counter()
     inputs = op.inputs(workload, seed)
     reference = op.reference(workload, inputs)
-    outputs = {each.name: each.dtype for each in op.arrays(workload) if each.role == "output"}
-    return Problem(inputs, reference, op.tolerance(workload, inputs, reference), outputs)
+    made = Problem(inputs, reference, op.tolerance(workload, inputs, reference), dtypes)
+    if _store and time.perf_counter() - started_s >= _WORTH_KEEPING_S:
+        _store.save(workload, seed, made)
+    return made
 
 
 def _are_equal(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from autotune.backends.base import Backend
 from autotune.measure import Announce, Phase, measure_one, race
+from autotune.problem_files import ProblemFiles
+from autotune.problems import keep_in
 from autotune.runners import Job
 from autotune.timing import TimingPlan
 from records.errors import DeviceError
@@ -45,9 +47,11 @@ class MeasureTask:
     job: Job
     binary: bytes
     plan: TimingPlan
+    problem_files: ProblemFiles | None = None
 
     def __call__(self, backend: Backend, announce: Announce) -> Measurement:
         registry.OPS.setdefault(self.op.name, self.op)
+        keep_in(self.problem_files)
         return measure_one(backend, self.job, self.binary, self.plan, announce=announce)
 
 
@@ -57,8 +61,10 @@ class RaceTask:
     entries: tuple[tuple[Job, bytes], ...]
     plan: TimingPlan
     rounds: int
+    problem_files: ProblemFiles | None = None
 
     def __call__(self, backend: Backend, announce: Announce) -> dict[int, Measurement]:
+        keep_in(self.problem_files)
         for op in self.ops:
             registry.OPS.setdefault(op.name, op)
         return race(backend, self.entries, self.plan, self.rounds, announce=announce)
