@@ -3,10 +3,12 @@
 // output stay in the registers of the warp that owns their rows.
 //
 // A block computes BLOCK_ROWS rows of the output, each warp WARP_ROWS of them, from TILE_KEYS keys
-// at a time. A step has two halves, for K and for V, with a wait and a barrier each; after it, what
-// the half before has read is filled again, so that 2 STAGES - 1 tiles are under way. Keys that no
-// row of the block sees are not read; a warp leaves out tiles that none of its rows sees, and asks
-// for single keys only where a border of what they see runs through the tile.
+// at a time. After a step's barrier the place of what was read before it is filled again: of a tile
+// of K and one of V, so that STAGES - 1 of each are under way; or, in half steps, with a wait and a
+// barrier for K and another for V, of one of these, so that 2 STAGES - 1 are. Keys that no row of
+// the block sees are not read; a warp leaves out tiles that none of its rows sees, and asks for
+// single keys only where a border of what they see runs through the tile. Pages are looked up before
+// their copies' turn.
 //
 //   attend:   groups (tiles of rows x heads x sequences, SPLITS); writes the output, or what each
 //             part of the keys gives if SPLITS > 1
@@ -51,6 +53,9 @@
 #endif
 #ifndef STAGES
 #define STAGES 1  // tiles of K, and of V, in shared memory
+#endif
+#ifndef HALF_STEPS
+#define HALF_STEPS 1  // 1: K and V have a wait and a barrier each; 0: one for both
 #endif
 #ifndef Q_REGISTERS
 #define Q_REGISTERS 0  // 1: Q stays in registers; 0: its fragments are loaded again for each tile
@@ -194,27 +199,26 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q
     const QueryLines<ROW_HEADS> q_lines = {q, s, head, block_row};
     unsigned char *const ring = shared + Q_TILE_BYTES;
 #define KEY_OF(step) ((first_tile + (BACKWARDS ? steps - 1 - (step) : (step))) * TILE_KEYS)
-#define FETCH_K(step, stage)                                                        \
-    if ((step) < steps) {                                                           \
-        const KeyLines<0> lines = {k, s, kv_head, KEY_OF(step)};                    \
-        fetch<THREADS, TILE_KEYS, QK_WIDTH, HEAD_DIM, K_COPY>(ring + (stage) * STAGE_BYTES, lines); \
-    }                                                                               \
-    copy_commit()
-#define FETCH_V(step, stage)                                                        \
-    if ((step) < steps) {                                                           \
-        const KeyLines<1> lines = {v, s, kv_head, KEY_OF(step)};                    \
-        fetch<THREADS, TILE_KEYS, V_WIDTH, V_DIM, V_COPY>(ring + (stage) * STAGE_BYTES + K_TILE_BYTES, \
-                                                  lines);                           \
-    }                                                                               \
-    copy_commit()
+#define FETCH_K(step, stage)                                                                 \
+    if ((step) < steps)                                                                      \
+    fetch<THREADS, TILE_KEYS, QK_WIDTH, HEAD_DIM, K_COPY>(                                   \
+        ring + (stage) * STAGE_BYTES, KeyLines<0, TILE_KEYS>{k, s, pages, kv_head, KEY_OF(step)})
+#define FETCH_V(step, stage)                                                                 \
+    if ((step) < steps)                                                                      \
+    fetch<THREADS, TILE_KEYS, V_WIDTH, V_DIM, V_COPY>(                                       \
+        ring + (stage) * STAGE_BYTES + K_TILE_BYTES,                                         \
+        KeyLines<1, TILE_KEYS>{v, s, pages, kv_head, KEY_OF(step)})
 
     if (!Q_REGISTERS) fetch<THREADS, BLOCK_ROWS, QK_WIDTH, HEAD_DIM, Q_COPY>(shared, q_lines);
+    TilePages<TILE_KEYS> pages;
 #pragma unroll
     for (int stage = 0; stage < STAGES; stage++) {
-        FETCH_K(stage, stage);
-        if (stage + 1 < STAGES) {
-            FETCH_V(stage, stage);
-        }
+        const bool is_last = stage == STAGES - 1;
+        pages.look_up(s, KEY_OF(stage));
+        if (HALF_STEPS || !is_last) FETCH_K(stage, stage);
+        if (HALF_STEPS) copy_commit();
+        if (!is_last) FETCH_V(stage, stage);
+        if (!is_last) copy_commit();
     }
 
     Queries queries;
@@ -239,18 +243,24 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q
         const bool busy = sees(place, tile_key);
         unsigned char *const k_tile = ring + stage * STAGE_BYTES;
         Weights weights;
-        copy_wait<2 * STAGES - 2>();
+        copy_wait<HALF_STEPS ? 2 * STAGES - 2 : STAGES - 2>();
         __syncthreads();
+        if (!HALF_STEPS) FETCH_K(step + STAGES - 1, before);
         FETCH_V(step + STAGES - 1, before);
+        copy_commit();
+        pages.look_up(s, KEY_OF(step + STAGES));
         if (busy) {
             Scores scores;
             multiply_keys(scores, queries, shared, warp * WARP_ROWS, k_tile);
             finish_scores(scores, place, biases, tile_key, score_factor);
             weigh(weights, scores, rows, sums, factor);
         }
-        copy_wait<2 * STAGES - 2>();
-        __syncthreads();
-        FETCH_K(step + STAGES, stage);
+        if (HALF_STEPS) {
+            copy_wait<2 * STAGES - 2>();
+            __syncthreads();
+            FETCH_K(step + STAGES, stage);
+            copy_commit();
+        }
         if (busy) multiply_values(sums, weights, k_tile + K_TILE_BYTES);
         before = stage;
         stage = stage + 1 == STAGES ? 0 : stage + 1;

@@ -14,6 +14,8 @@ MAX_GRID = 2**31 - 1  # blocks along the first axis of a grid
 MAX_PRODUCTS = 1024  # in a loop body: 16 KiB of instructions, an eighth of an SM's cache
 _MAX_WARPS = 8  # of a block: two of them for each of the four schedulers
 _MAX_TOGETHER = 256
+_ENOUGH_ROWS = 64  # of a block: the last cache gives a 64th of the flops in bytes, or nearly
+_MOST_WAVES = 8
 _STATIC_SHARED_BYTES = 48 << 10
 _RESERVED_SHARED_BYTES = 1 << 10  # of each block, by CUDA itself
 _TILE = ("warps", "warp_rows", "tile_keys", "stages", "q_registers")
@@ -29,6 +31,7 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
         choice("warp_rows", (16, 32, 64), "rows of a warp: fragments of K and V serve all of them"),
         power_of_two("tile_keys", problem.keys_of_load, 128, "keys between two rescalings"),
         choice("stages", (1, 2, 3), "tiles of K, and of V, in shared memory"),
+        boolean("half_steps", "K and V have a wait and a barrier each, not one together"),
         boolean("q_registers", "Q stays in registers, or is loaded from shared memory every tile")
         if problem.kv_bytes > 1
         else choice("q_registers", (True,), "Q stays in registers, ordered as float8 needs it"),
@@ -46,6 +49,7 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
 def constraints(problem: Problem, target: Target) -> tuple[Constraint, ...]:
     return (
         *_rows(problem),
+        *_filling(problem, target),
         *_memory(problem, target),
         *_registers(problem, target),
         *_keys(problem),
@@ -85,6 +89,31 @@ def _rows(problem: Problem) -> Iterator[Constraint]:
             or (together == 1 and not late_first)
         ),
         "heads of one tile of {warps} warps by {warp_rows} rows have one order alone",
+    )
+
+
+def _filling(problem: Problem, target: Target) -> Iterator[Constraint]:
+    """Small tiles and parts are for workloads that would leave units without work."""
+    units = target.limit("units", 1)
+
+    def blocks(pack_heads: bool, rows: int) -> int:
+        return problem.heads(pack_heads) * problem.tiles_of_head(pack_heads, 1, rows)
+
+    yield Constraint(
+        ("warps", "warp_rows", "pack_heads"),
+        lambda warps, warp_rows, pack_heads: (
+            warps * warp_rows >= _ENOUGH_ROWS or blocks(pack_heads, _ENOUGH_ROWS) < 2 * units
+        ),
+        "a block of {warps} warps of {warp_rows} rows reads K and V from the last cache for few "
+        f"products; {_ENOUGH_ROWS} rows a block are enough blocks for {units} units",
+    )
+    yield Constraint(
+        ("warps", "warp_rows", "pack_heads", "splits"),
+        lambda warps, warp_rows, pack_heads, splits: (
+            splits == 1 or splits * blocks(pack_heads, warps * warp_rows) <= _MOST_WAVES * units
+        ),
+        f"{{splits}} parts make more than {_MOST_WAVES} blocks for each of {units} units, which "
+        "are full without",
     )
 
 
@@ -130,6 +159,12 @@ def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
 
 
 def _keys(problem: Problem) -> Iterator[Constraint]:
+    yield Constraint(
+        ("stages", "half_steps"),
+        lambda stages, half_steps: half_steps or stages > 1,
+        "{stages} stage holds the tile that is multiplied; another one can be under way only in "
+        "half steps",
+    )
     yield Constraint(
         ("tile_keys",),
         lambda tile_keys: tile_keys == problem.keys_of_load or tile_keys < 2 * problem.given.kv_len,

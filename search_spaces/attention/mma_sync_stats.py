@@ -113,7 +113,8 @@ def _extra(
     rounds = key_tiles / blocks
     queries = ceil_divide(_block_rows(schedule), problem.row_heads(schedule["pack_heads"]))
     most = ceil_divide(ceil_divide(problem.seen_keys(queries), tile_keys), schedule["splits"])
-    in_flight = (2 * schedule["stages"] - 1) * problem.kv_tile_bytes(tile_keys) / 2
+    ahead = schedule["stages"] - (0.5 if schedule["half_steps"] else 1.0)
+    in_flight = ahead * problem.kv_tile_bytes(tile_keys)
     return (
         ("flops_per_fragment_byte", 2.0 * warp_rows * tile_keys * widths / fragment_bytes),
         ("flight_bytes", resident * in_flight),

@@ -10,7 +10,9 @@
 #define IS_BFLOAT 0  // 1: weights are bfloat16; 0: float16
 #endif
 
+#ifndef ALL_LANES
 #define ALL_LANES 0xFFFFFFFF
+#endif
 
 // ---- 2^x, for x up to about 8; 0 for minus infinity
 

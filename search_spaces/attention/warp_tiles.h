@@ -17,6 +17,7 @@
 #endif
 
 #define LINES_OF_LOAD (STORED_KV_BYTES == 1 ? 32 : 16)  // keys whose fragments load at a time
+#define ALL_LANES 0xFFFFFFFF
 
 // Where, in bytes, a chunk lies. Eight lines' chunks of one number would meet in as many banks as
 // the largest power of two in `chunks` says: that many neighbours are permuted, line by line; the
@@ -62,22 +63,62 @@ template <int CHUNKS> struct LaneChunk {
 
 // ---- Copies into tiles
 
-// Keys from `first` on, as lines of K or of V.
-template <int OF_V> struct KeyLines {
+// The pages of a tile's keys, looked up before they are needed: lane l knows those of keys l, l + 32
+// and so on.
+template <int LINES> struct TilePages {
+    int found[(LINES + 31) / 32];
+
+    FUNCTION void look_up(const Sequence &s, int first)
+    {
+#if PAGE_SIZE
+#pragma unroll
+        for (int i = 0; i < (LINES + 31) / 32; i++) {
+            const int key = first + i * 32 + LOCAL_ID(0) % 32;
+            found[i] = key >= 0 && key < s.keys ? s.pages[(unsigned)key / PAGE_SIZE] : 0;
+        }
+#endif
+    }
+
+    // Of line `line` + `further`, the latter being some times `at_once`, more than any lane's line.
+    FUNCTION int of(int line, const int further, const int at_once) const
+    {
+        const int at = line + further;
+        if (32 % at_once == 0) return __shfl_sync(ALL_LANES, found[further / 32], at % 32);
+        int page = 0;
+#pragma unroll
+        for (int i = 0; i < (LINES + 31) / 32; i++) {
+            const int candidate = __shfl_sync(ALL_LANES, found[i], at % 32);
+            if (at / 32 == i) page = candidate;
+        }
+        return page;
+    }
+};
+
+// LINES keys from `first` on, a multiple of them, as lines of K or of V.
+template <int OF_V, int LINES> struct KeyLines {
     typedef STORED_KV ELEMENT;
     const STORED_KV *array;
     const Sequence &s;
+    const TilePages<LINES> &pages;
     int kv_head, first;
 
-    FUNCTION bool inside(int line) const { return first + line < s.keys; }
-    // Line `line` + `further`; in pages it must exist.
-    FUNCTION const STORED_KV *start(int line, const int further) const
+    FUNCTION bool inside(int line) const
     {
-        const int key = first + line + (PAGE_SIZE ? further : 0);
-        const int found = PAGE_SIZE && key >= s.keys ? s.keys - 1 : key;
-        const OFFSET stride = PAGE_SIZE ? 0 : OF_V ? V_ROW_STRIDE : K_ROW_STRIDE;
-        return array + (OF_V ? v_offset(s, kv_head, found) : k_offset(s, kv_head, found)) +
+        return (!VARLEN_KV && KV_LEN % LINES == 0) || first + line < s.keys;
+    }
+    FUNCTION const STORED_KV *start(int line, const int further, const int at_once) const
+    {
+        const OFFSET stride = OF_V ? V_ROW_STRIDE : K_ROW_STRIDE;
+#if PAGE_SIZE
+        const OFFSET page = pages.of(line, further, at_once);
+        const OFFSET in_page = (unsigned)(first + line + further) % PAGE_SIZE;
+        return array + page * (OF_V ? V_PAGE_STRIDE : K_PAGE_STRIDE) + in_page * stride +
+               (OFFSET)kv_head * (OF_V ? V_HEAD_STRIDE : K_HEAD_STRIDE);
+#else
+        const int key = first + line;
+        return array + (OF_V ? v_offset(s, kv_head, key) : k_offset(s, kv_head, key)) +
                further * stride;
+#endif
     }
 };
 
@@ -89,7 +130,7 @@ template <int HEADS_OF_QUERY> struct QueryLines {
     int head, first;
 
     FUNCTION bool inside(int line) const { return first + line < s.queries * HEADS_OF_QUERY; }
-    FUNCTION const STORED *start(int line, const int further) const
+    FUNCTION const STORED *start(int line, const int further, const int) const
     {
         const int row = first + line + further;
         return array + q_offset(s, head + row % HEADS_OF_QUERY, row / HEADS_OF_QUERY);
@@ -107,11 +148,11 @@ FUNCTION void fetch(unsigned char *tile, const ROWS_OF &rows)
     const int pieces = WIDTH / step, across = pieces < GROUP ? pieces : GROUP;
     const int at_once = GROUP / across;  // lines
     const int first_line = LOCAL_ID(0) / across, first_piece = LOCAL_ID(0) % across;
-    if (GROUP % across != 0 && first_line >= at_once) return;
+    const bool idle = GROUP % across != 0 && first_line >= at_once;
 #pragma unroll(COPY == 16 ? 64 : 4)
     for (int first = 0; first < LINES; first += at_once) {
-        if (LINES % at_once != 0 && first + first_line >= LINES) break;
-        const ELEMENT *from = rows.start(first_line, first);
+        const ELEMENT *from = rows.start(first_line, first, at_once);  // by all lanes together
+        if (idle || (LINES % at_once != 0 && first + first_line >= LINES)) continue;
         const bool exists = rows.inside(first + first_line);
         unsigned char *line = tile + first / 8 * 8 * WIDTH * bytes;
         for (int passed = 0; passed < pieces; passed += across) {
@@ -200,7 +241,7 @@ FUNCTION void read_queries(unsigned (&a)[4], const ROWS_OF &rows, int row, int s
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int line = row + i % 2 * 8 + LOCAL_ID(0) % 32 / 4, column = q_column(step, i);
-        const STORED *from = rows.start(line, 0) + column;
+        const STORED *from = rows.start(line, 0, 1) + column;
         const bool inside = rows.inside(line);
         if (HEAD_DIM % 2 == 0) {
             a[i] = inside && column < HEAD_DIM ? *(const unsigned *)from : 0;

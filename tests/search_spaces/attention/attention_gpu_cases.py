@@ -46,6 +46,7 @@ def mma_sync_schedule(**knobs: Any) -> Schedule:
         "warp_rows": 16,
         "tile_keys": 32,
         "stages": 1,
+        "half_steps": True,
         "q_registers": False,
         "pack_heads": False,
         "heads_together": 1,

@@ -82,6 +82,7 @@ def test_right_in_emulation(workload: Workload, tmp_path: Path) -> None:
         {"stages": 2, "q_registers": True, "backwards": True},
         {"stages": 3, "warp_rows": 32, "warps": 2, "polynomials": 4, "late_first": True},
         {"pack_heads": True, "splits": 4, "lazy_rescale": True},
+        {"stages": 3, "half_steps": False, "backwards": True},
     ],
     ids=str,
 )
@@ -100,7 +101,9 @@ def test_more_tiles_than_stages_and_more_warps_than_one(
 # ---- What a mistake would look like
 
 STEPS = attention(heads=1, q_len=64, kv_len=160, head_dim=32, **HALF)
-WAIT = "        copy_wait<2 * STAGES - 2>();\n        __syncthreads();\n"
+FIRST_WAIT = "HALF_STEPS ? 2 * STAGES - 2 : STAGES - 2>();\n        __syncthreads();\n"
+SECOND_WAIT = "<2 * STAGES - 2>();\n            __syncthreads();\n"
+LAST_WAIT = "<0>();\n    __syncthreads();\n"
 
 
 def worst_ratio(source: KernelSource, workload: Workload, directory: Path) -> float:
@@ -112,19 +115,21 @@ def worst_ratio(source: KernelSource, workload: Workload, directory: Path) -> fl
 
 
 @pytest.mark.parametrize(
-    ("before", "missing"),
+    ("knobs", "wait"),
     [
-        ("        Weights weights;\n", WAIT),
-        ("            weigh(weights, scores, rows, sums, factor);\n        }\n", WAIT),
-        ("", "    copy_wait<0>();\n    __syncthreads();\n"),
+        ({"stages": 1}, FIRST_WAIT),
+        ({"stages": 1}, SECOND_WAIT),
+        ({"stages": 2, "half_steps": False}, FIRST_WAIT),
+        ({"stages": 1}, LAST_WAIT),
     ],
-    ids=["for K", "for V", "for the output"],
+    ids=["for K", "for V", "for both", "for the output"],
 )
-def test_a_missing_barrier_would_be_seen(before: str, missing: str, tmp_path: Path) -> None:
-    source = MMA_SYNC_ATTENTION.render(STEPS, schedule(q_registers=True), CUDA)
-    assert source.text.count(before + missing) == 1
+def test_a_missing_barrier_would_be_seen(knobs: dict[str, Any], wait: str, tmp_path: Path) -> None:
+    source = MMA_SYNC_ATTENTION.render(STEPS, schedule(q_registers=True, **knobs), CUDA)
+    assert source.text.count("copy_wait<" + wait) + source.text.count("copy_wait" + wait) == 1
     assert worst_ratio(source, STEPS, tmp_path) <= 1
-    broken = replace(source, text=source.text.replace(before + missing, before))
+    without = wait.replace("__syncthreads();", "")
+    broken = replace(source, text=source.text.replace(wait, without))
     assert worst_ratio(broken, STEPS, tmp_path) > 1
 
 
@@ -152,7 +157,7 @@ def test_a_write_beyond_the_rows_would_be_seen(tmp_path: Path) -> None:
         (
             "sm_89",
             {"head_dim": 128, "kv_dtype": "float8_e4m3", "page_size": 16},
-            {"q_registers": True, "splits": 4},
+            {"q_registers": True, "stages": 3},
         ),
     ],
     ids=str,

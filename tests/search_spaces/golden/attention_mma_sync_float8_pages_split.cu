@@ -172,6 +172,7 @@ FUNCTION float float8_e5m2_to_float(unsigned char bits) { return half_to_float((
 #define V_COPY 16
 #define OUT_BYTES 16
 #define BACKWARDS 0
+#define HALF_STEPS 1
 #define HEADS_TOGETHER 1
 #define LATE_FIRST 0
 #define LAZY_RESCALE 1
@@ -642,8 +643,8 @@ FUNCTION Bias bias_of(float slope, GLOBAL const STORED *first)
 FUNCTION float bias_at(Bias bias, Sequence s, int query, int key)
 {
 #if ALIBI
-    const int distance = query_position(s, query) - key;
-    return -bias.slope * (float)(distance < 0 ? -distance : distance);
+    const float distance = (float)(query_position(s, query) - key);
+    return -bias.slope * (distance < 0.0f ? -distance : distance);
 #elif BIAS
     return STORED_TO_FLOAT(bias.first[(OFFSET)query * KV_LEN + key]) * LOG2_E;
 #else
@@ -704,6 +705,7 @@ FUNCTION float natural_lse(float largest, float sum)
 #endif
 
 #define LINES_OF_LOAD (STORED_KV_BYTES == 1 ? 32 : 16)  // keys whose fragments load at a time
+#define ALL_LANES 0xFFFFFFFF
 
 // Where, in bytes, a chunk lies. Eight lines' chunks of one number would meet in as many banks as
 // the largest power of two in `chunks` says: that many neighbours are permuted, line by line; the
@@ -749,22 +751,62 @@ template <int CHUNKS> struct LaneChunk {
 
 // ---- Copies into tiles
 
-// Keys from `first` on, as lines of K or of V.
-template <int OF_V> struct KeyLines {
+// The pages of a tile's keys, looked up before they are needed: lane l knows those of keys l, l + 32
+// and so on.
+template <int LINES> struct TilePages {
+    int found[(LINES + 31) / 32];
+
+    FUNCTION void look_up(const Sequence &s, int first)
+    {
+#if PAGE_SIZE
+#pragma unroll
+        for (int i = 0; i < (LINES + 31) / 32; i++) {
+            const int key = first + i * 32 + LOCAL_ID(0) % 32;
+            found[i] = key >= 0 && key < s.keys ? s.pages[(unsigned)key / PAGE_SIZE] : 0;
+        }
+#endif
+    }
+
+    // Of line `line` + `further`, the latter being some times `at_once`, more than any lane's line.
+    FUNCTION int of(int line, const int further, const int at_once) const
+    {
+        const int at = line + further;
+        if (32 % at_once == 0) return __shfl_sync(ALL_LANES, found[further / 32], at % 32);
+        int page = 0;
+#pragma unroll
+        for (int i = 0; i < (LINES + 31) / 32; i++) {
+            const int candidate = __shfl_sync(ALL_LANES, found[i], at % 32);
+            if (at / 32 == i) page = candidate;
+        }
+        return page;
+    }
+};
+
+// LINES keys from `first` on, a multiple of them, as lines of K or of V.
+template <int OF_V, int LINES> struct KeyLines {
     typedef STORED_KV ELEMENT;
     const STORED_KV *array;
     const Sequence &s;
+    const TilePages<LINES> &pages;
     int kv_head, first;
 
-    FUNCTION bool inside(int line) const { return first + line < s.keys; }
-    // Line `line` + `further`; in pages it must exist.
-    FUNCTION const STORED_KV *start(int line, const int further) const
+    FUNCTION bool inside(int line) const
     {
-        const int key = first + line + (PAGE_SIZE ? further : 0);
-        const int found = PAGE_SIZE && key >= s.keys ? s.keys - 1 : key;
-        const OFFSET stride = PAGE_SIZE ? 0 : OF_V ? V_ROW_STRIDE : K_ROW_STRIDE;
-        return array + (OF_V ? v_offset(s, kv_head, found) : k_offset(s, kv_head, found)) +
+        return (!VARLEN_KV && KV_LEN % LINES == 0) || first + line < s.keys;
+    }
+    FUNCTION const STORED_KV *start(int line, const int further, const int at_once) const
+    {
+        const OFFSET stride = OF_V ? V_ROW_STRIDE : K_ROW_STRIDE;
+#if PAGE_SIZE
+        const OFFSET page = pages.of(line, further, at_once);
+        const OFFSET in_page = (unsigned)(first + line + further) % PAGE_SIZE;
+        return array + page * (OF_V ? V_PAGE_STRIDE : K_PAGE_STRIDE) + in_page * stride +
+               (OFFSET)kv_head * (OF_V ? V_HEAD_STRIDE : K_HEAD_STRIDE);
+#else
+        const int key = first + line;
+        return array + (OF_V ? v_offset(s, kv_head, key) : k_offset(s, kv_head, key)) +
                further * stride;
+#endif
     }
 };
 
@@ -776,7 +818,7 @@ template <int HEADS_OF_QUERY> struct QueryLines {
     int head, first;
 
     FUNCTION bool inside(int line) const { return first + line < s.queries * HEADS_OF_QUERY; }
-    FUNCTION const STORED *start(int line, const int further) const
+    FUNCTION const STORED *start(int line, const int further, const int) const
     {
         const int row = first + line + further;
         return array + q_offset(s, head + row % HEADS_OF_QUERY, row / HEADS_OF_QUERY);
@@ -794,11 +836,11 @@ FUNCTION void fetch(unsigned char *tile, const ROWS_OF &rows)
     const int pieces = WIDTH / step, across = pieces < GROUP ? pieces : GROUP;
     const int at_once = GROUP / across;  // lines
     const int first_line = LOCAL_ID(0) / across, first_piece = LOCAL_ID(0) % across;
-    if (GROUP % across != 0 && first_line >= at_once) return;
+    const bool idle = GROUP % across != 0 && first_line >= at_once;
 #pragma unroll(COPY == 16 ? 64 : 4)
     for (int first = 0; first < LINES; first += at_once) {
-        if (LINES % at_once != 0 && first + first_line >= LINES) break;
-        const ELEMENT *from = rows.start(first_line, first);
+        const ELEMENT *from = rows.start(first_line, first, at_once);  // by all lanes together
+        if (idle || (LINES % at_once != 0 && first + first_line >= LINES)) continue;
         const bool exists = rows.inside(first + first_line);
         unsigned char *line = tile + first / 8 * 8 * WIDTH * bytes;
         for (int passed = 0; passed < pieces; passed += across) {
@@ -887,7 +929,7 @@ FUNCTION void read_queries(unsigned (&a)[4], const ROWS_OF &rows, int row, int s
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int line = row + i % 2 * 8 + LOCAL_ID(0) % 32 / 4, column = q_column(step, i);
-        const STORED *from = rows.start(line, 0) + column;
+        const STORED *from = rows.start(line, 0, 1) + column;
         const bool inside = rows.inside(line);
         if (HEAD_DIM % 2 == 0) {
             a[i] = inside && column < HEAD_DIM ? *(const unsigned *)from : 0;
@@ -972,7 +1014,9 @@ template <int WIDTH> struct ValueFragments {
 #define IS_BFLOAT 0  // 1: weights are bfloat16; 0: float16
 #endif
 
+#ifndef ALL_LANES
 #define ALL_LANES 0xFFFFFFFF
+#endif
 
 // ---- 2^x, for x up to about 8; 0 for minus infinity
 
@@ -1373,10 +1417,12 @@ KERNEL GROUP_SIZE(COMBINE_THREADS, 1, 1) void combine(
 // output stay in the registers of the warp that owns their rows.
 //
 // A block computes BLOCK_ROWS rows of the output, each warp WARP_ROWS of them, from TILE_KEYS keys
-// at a time. A step has two halves, for K and for V, with a wait and a barrier each; after it, what
-// the half before has read is filled again, so that 2 STAGES - 1 tiles are under way. Keys that no
-// row of the block sees are not read; a warp leaves out tiles that none of its rows sees, and asks
-// for single keys only where a border of what they see runs through the tile.
+// at a time. After a step's barrier the place of what was read before it is filled again: of a tile
+// of K and one of V, so that STAGES - 1 of each are under way; or, in half steps, with a wait and a
+// barrier for K and another for V, of one of these, so that 2 STAGES - 1 are. Keys that no row of
+// the block sees are not read; a warp leaves out tiles that none of its rows sees, and asks for
+// single keys only where a border of what they see runs through the tile. Pages are looked up before
+// their copies' turn.
 //
 //   attend:   groups (tiles of rows x heads x sequences, SPLITS); writes the output, or what each
 //             part of the keys gives if SPLITS > 1
@@ -1421,6 +1467,9 @@ KERNEL GROUP_SIZE(COMBINE_THREADS, 1, 1) void combine(
 #endif
 #ifndef STAGES
 #define STAGES 1  // tiles of K, and of V, in shared memory
+#endif
+#ifndef HALF_STEPS
+#define HALF_STEPS 1  // 1: K and V have a wait and a barrier each; 0: one for both
 #endif
 #ifndef Q_REGISTERS
 #define Q_REGISTERS 0  // 1: Q stays in registers; 0: its fragments are loaded again for each tile
@@ -1564,27 +1613,26 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q
     const QueryLines<ROW_HEADS> q_lines = {q, s, head, block_row};
     unsigned char *const ring = shared + Q_TILE_BYTES;
 #define KEY_OF(step) ((first_tile + (BACKWARDS ? steps - 1 - (step) : (step))) * TILE_KEYS)
-#define FETCH_K(step, stage)                                                        \
-    if ((step) < steps) {                                                           \
-        const KeyLines<0> lines = {k, s, kv_head, KEY_OF(step)};                    \
-        fetch<THREADS, TILE_KEYS, QK_WIDTH, HEAD_DIM, K_COPY>(ring + (stage) * STAGE_BYTES, lines); \
-    }                                                                               \
-    copy_commit()
-#define FETCH_V(step, stage)                                                        \
-    if ((step) < steps) {                                                           \
-        const KeyLines<1> lines = {v, s, kv_head, KEY_OF(step)};                    \
-        fetch<THREADS, TILE_KEYS, V_WIDTH, V_DIM, V_COPY>(ring + (stage) * STAGE_BYTES + K_TILE_BYTES, \
-                                                  lines);                           \
-    }                                                                               \
-    copy_commit()
+#define FETCH_K(step, stage)                                                                 \
+    if ((step) < steps)                                                                      \
+    fetch<THREADS, TILE_KEYS, QK_WIDTH, HEAD_DIM, K_COPY>(                                   \
+        ring + (stage) * STAGE_BYTES, KeyLines<0, TILE_KEYS>{k, s, pages, kv_head, KEY_OF(step)})
+#define FETCH_V(step, stage)                                                                 \
+    if ((step) < steps)                                                                      \
+    fetch<THREADS, TILE_KEYS, V_WIDTH, V_DIM, V_COPY>(                                       \
+        ring + (stage) * STAGE_BYTES + K_TILE_BYTES,                                         \
+        KeyLines<1, TILE_KEYS>{v, s, pages, kv_head, KEY_OF(step)})
 
     if (!Q_REGISTERS) fetch<THREADS, BLOCK_ROWS, QK_WIDTH, HEAD_DIM, Q_COPY>(shared, q_lines);
+    TilePages<TILE_KEYS> pages;
 #pragma unroll
     for (int stage = 0; stage < STAGES; stage++) {
-        FETCH_K(stage, stage);
-        if (stage + 1 < STAGES) {
-            FETCH_V(stage, stage);
-        }
+        const bool is_last = stage == STAGES - 1;
+        pages.look_up(s, KEY_OF(stage));
+        if (HALF_STEPS || !is_last) FETCH_K(stage, stage);
+        if (HALF_STEPS) copy_commit();
+        if (!is_last) FETCH_V(stage, stage);
+        if (!is_last) copy_commit();
     }
 
     Queries queries;
@@ -1609,18 +1657,24 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q
         const bool busy = sees(place, tile_key);
         unsigned char *const k_tile = ring + stage * STAGE_BYTES;
         Weights weights;
-        copy_wait<2 * STAGES - 2>();
+        copy_wait<HALF_STEPS ? 2 * STAGES - 2 : STAGES - 2>();
         __syncthreads();
+        if (!HALF_STEPS) FETCH_K(step + STAGES - 1, before);
         FETCH_V(step + STAGES - 1, before);
+        copy_commit();
+        pages.look_up(s, KEY_OF(step + STAGES));
         if (busy) {
             Scores scores;
             multiply_keys(scores, queries, shared, warp * WARP_ROWS, k_tile);
             finish_scores(scores, place, biases, tile_key, score_factor);
             weigh(weights, scores, rows, sums, factor);
         }
-        copy_wait<2 * STAGES - 2>();
-        __syncthreads();
-        FETCH_K(step + STAGES, stage);
+        if (HALF_STEPS) {
+            copy_wait<2 * STAGES - 2>();
+            __syncthreads();
+            FETCH_K(step + STAGES, stage);
+            copy_commit();
+        }
         if (busy) multiply_values(sums, weights, k_tile + K_TILE_BYTES);
         before = stage;
         stage = stage + 1 == STAGES ? 0 : stage + 1;
