@@ -10,6 +10,10 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from autotune.libraries.attention_cuda import CUDNN, EFFICIENT, FLASH
+from autotune.libraries.attention_flex import FlexAttention
+from autotune.libraries.attention_host import NumpyAttention, SdpaAttention
+from autotune.libraries.attention_varlen import VarlenAttention
 from autotune.libraries.base import Library
 from autotune.libraries.cublas import CublasMatmul
 from autotune.libraries.host import NumpyMatmul, TorchMatmul
@@ -27,9 +31,15 @@ LIBRARIES: tuple[Library, ...] = (
     CublasMatmul("cublaslt"),
     INT4,
     GROUPED,
+    SdpaAttention(),
+    NumpyAttention(),
+    CUDNN,
+    FLASH,
+    EFFICIENT,
+    VarlenAttention(),
 )
 
-ON_REQUEST: tuple[Library, ...] = (TritonMatmul(),)
+ON_REQUEST: tuple[Library, ...] = (TritonMatmul(), FlexAttention())
 """Those that take minutes to prepare: rivals only where they are named."""
 
 _THREAD_SETTINGS = ("OPENBLAS_", "GOTO_", "MKL_", "OMP_", "KMP_", "BLIS_", "NVPL_")

@@ -14,7 +14,7 @@ from autotune.libraries.torch_weights import dequantised
 from records.canonical import Value
 from records.target import Target
 from records.workload import Workload
-from search_spaces.matmul.op import MATMUL
+from search_spaces import registry
 from search_spaces.matmul.parameters import ACCUMULATORS, Parameters
 
 _LT_ONLY = ("float8_e4m3", "int8")  # PyTorch has these through cuBLASLt alone
@@ -107,7 +107,7 @@ def torch_reason(target: Target) -> str:
 
 def tensors_of(torch: Any, workload: Workload, inputs: Inputs, device: Any) -> dict[str, Any]:
     """Every input on the device."""
-    types = {array.name: array.dtype for array in MATMUL.arrays(workload)}
+    types = {array.name: array.dtype for array in registry.op(workload.op).arrays(workload)}
     return {name: to_tensor(torch, types[name], array, device) for name, array in inputs.items()}
 
 

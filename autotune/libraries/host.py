@@ -20,15 +20,20 @@ from search_spaces.op import Arrays
 
 
 class HostExecution:
-    """`autotune.backends.base.Execution` of a function that writes `output`, host memory."""
+    """`autotune.backends.base.Execution` of a function that writes `output`, host memory.
+
+    `name` is that of the op's output.
+    """
 
     def __init__(
         self,
         run: Callable[[], object],
         output: npt.NDArray[Any],
         details: Callable[[], Mapping[str, Value]],
+        name: str = "c",
     ) -> None:
         self._run = run
+        self._name = name
         self._output = output
         self._details = details
 
@@ -49,7 +54,7 @@ class HostExecution:
             np.empty(flush_bytes, np.uint8).fill(1)
 
     def outputs(self) -> Arrays:
-        return {"c": self._output.copy()}
+        return {self._name: self._output.copy()}
 
     def damage(self) -> str:
         return ""

@@ -74,6 +74,7 @@ class TorchExecution:
 
     PyTorch's allocator gives each result the memory of the one before. `configure` makes
     PyTorch's global settings before each launch: rivals in one process want different ones.
+    `arranged` gives the result the shape of the output called `name`, once nothing is timed.
     """
 
     def __init__(
@@ -84,12 +85,17 @@ class TorchExecution:
         dtype: str,
         details: Mapping[str, Value],
         configure: Callable[[], None] = lambda: None,
+        *,
+        name: str = "c",
+        arranged: Callable[[Any], Any] = lambda result: result,
     ) -> None:
         self._torch = torch
         self._device = device
         self._compute = compute
         self._dtype = dtype
         self._configure = configure
+        self._name = name
+        self._arranged = arranged
         self._clock = DeviceClock(torch, device)
         self._result: Any = None
         self._flushed: Any = None
@@ -118,7 +124,8 @@ class TorchExecution:
         self._flushed[:flush_bytes].zero_()
 
     def outputs(self) -> Arrays:
-        return {"c": to_array(self._torch, self._dtype, self._result)}
+        result = self._arranged(self._result)
+        return {self._name: to_array(self._torch, self._dtype, result)}
 
     def damage(self) -> str:
         return ""
