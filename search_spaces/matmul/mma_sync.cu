@@ -36,19 +36,6 @@
 #include "split_k.h"
 #endif
 
-// Row and column of C, within a warp's, of sum i of fragments fragment_m and pair fragment_n.
-FUNCTION int row_of(int fragment, int i)
-{
-    const int row = sum_row(LOCAL_ID(0) % 32, i % 4);
-    return fragment * 16 + (A_INTERLEAVED ? row % 8 * 2 + row / 8 : row);
-}
-
-FUNCTION int column_of(int fragment, int half, int i)
-{
-    const int column = sum_column(LOCAL_ID(0) % 32, i % 4);
-    return fragment * 16 + (B_INTERLEAVED ? column * 2 + half : half * 8 + column);
-}
-
 // ---- C
 
 FUNCTION float value_of(const float (&sums)[4], int i) { return sums[i]; }
@@ -189,7 +176,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
         for (int j = 0; j < 2 * FRAGMENTS_N; j++) {
 #pragma unroll
             for (int at = 0; at < 4; at++)
-                slab[row_of(0, at) * SLAB_PITCH + column_of(j / 2, j % 2, at)] =
+                slab[row_of(0, j % 2, at) * SLAB_PITCH + column_of(j / 2, j % 2, at)] =
                     value_of(sums[i][j], at);
         }
         __syncwarp();
@@ -205,9 +192,9 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
         }
     }
 #else
-    // A lane has two neighbours of a row at a time; four lanes make 32 bytes of float32.
-    const int pair = B_INTERLEAVED ? 1 : 2;
-    const int lanes = pair < RESULT_LANES ? pair : RESULT_LANES;
+    // A lane has two neighbours of a row at a time, or one; four or eight lanes make 32 bytes of
+    // float32.
+    const int lanes = NEIGHBOURS < RESULT_LANES ? NEIGHBOURS : RESULT_LANES;
 #pragma unroll
     for (int i = 0; i < FRAGMENTS_M; i++) {
 #pragma unroll
@@ -218,7 +205,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
 #pragma unroll
                 for (int lane = 0; lane < lanes; lane++)
                     values[lane] = value_of(sums[i][j], at + lane);
-                STORE(lanes, corner_row + row_of(i, at),
+                STORE(lanes, corner_row + row_of(i, j % 2, at),
                       corner_column + column_of(j / 2, j % 2, at), values);
             }
         }

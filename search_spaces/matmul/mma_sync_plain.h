@@ -82,4 +82,19 @@ struct Operands {
     }
 };
 
+// Row and column of C, within a warp's, of sum i of half `half` of a fragment.
+FUNCTION int row_of(int fragment, int, int i)
+{
+    const int row = sum_row(LOCAL_ID(0) % 32, i % 4);
+    return fragment * 16 + (A_INTERLEAVED ? row % 8 * 2 + row / 8 : row);
+}
+
+FUNCTION int column_of(int fragment, int half, int i)
+{
+    const int column = sum_column(LOCAL_ID(0) % 32, i % 4);
+    return fragment * 16 + (B_INTERLEAVED ? column * 2 + half : half * 8 + column);
+}
+
+#define NEIGHBOURS (B_INTERLEAVED ? 1 : 2)  // sums of a lane, one after the other, that are in a row
+
 #endif

@@ -5,6 +5,10 @@
 // x % 2 of product x / 2. Those of A are a vector, those of B one word of int4 or two of int8, and
 // have one scale. Where k is not the fast axis, lines of a tile lie such that pair x of all four
 // is eight neighbouring lines (`in_turn`), which a transposing load takes.
+//
+// The operands are swapped: 16 columns of B are the rows of the instruction, 8 rows of A its columns.
+// For the instruction wants four registers side by side of two rows and two pairs; restored numbers
+// can be made there, but a vector of A has four pairs of one row, which are two of its columns.
 
 #ifndef MMA_SYNC_QUANTISED_H
 #define MMA_SYNC_QUANTISED_H
@@ -12,7 +16,7 @@
 #define COLUMN_WORDS (B_BITS / 4)  // of eight elements of B
 
 struct Operands {
-    unsigned a[FRAGMENTS_M][8];  // of the first product, then of the second one
+    unsigned a[FRAGMENTS_M][2][4];  // 8 rows, then 8 more: for the first product, for the second
     unsigned b[FRAGMENTS_N][2 * COLUMN_WORDS];
     Quantum quanta[FRAGMENTS_N][2];
 
@@ -27,21 +31,21 @@ struct Operands {
         load_quanta(tile + B_TILE_BYTES, column, step, tile_k);
     }
 
-    static FUNCTION void load_a(unsigned (&r)[8], const unsigned char *tile, int row, int step)
+    static FUNCTION void load_a(unsigned (&r)[2][4], const unsigned char *tile, int row, int step)
     {
         const int lane = LOCAL_ID(0) % 32;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            if (A_ALONG_K) {  // eight rows later in the second half
+            if (A_ALONG_K) {  // 8 rows further in the second half
                 const int lane_offset = TileA::offset(lane / 4, step * STEP_K + lane % 4 * 8);
                 const unsigned char *rows = tile + (row + half * 8) * TileA::PITCH;
                 const uint4 v = *(const uint4 *)(rows + lane_offset);
-                r[half] = v.x, r[half + 2] = v.y, r[half + 4] = v.z, r[half + 6] = v.w;
+                r[half][0] = v.x, r[half][1] = v.y, r[half][2] = v.z, r[half][3] = v.w;
             } else {  // the second product
                 unsigned words[4];
-                load_across_k2<TileA, 0>(words, tile, row, 2 * step + half);
+                load_across_k2<TileA, 1>(words, tile, row, 2 * step + half);
 #pragma unroll
-                for (int i = 0; i < 4; i++) r[4 * half + i] = words[i];
+                for (int i = 0; i < 4; i++) r[i / 2][2 * half + i % 2] = words[i];
             }
         }
     }
@@ -102,18 +106,35 @@ struct Operands {
     FUNCTION void multiply_into(SUM (&sums)[FRAGMENTS_M][2 * FRAGMENTS_N][SUM_WORDS]) const
     {
 #pragma unroll
-        for (int j = 0; j < 2 * FRAGMENTS_N; j++) {
-            unsigned columns[4];
-#pragma unroll
-            for (int x = 0; x < 4; x++) columns[x] = pair(j / 2, j % 2, x);
+        for (int j = 0; j < FRAGMENTS_N; j++) {
 #pragma unroll
             for (int product = 0; product < 2; product++) {
+                unsigned columns[4];
 #pragma unroll
-                for (int i = 0; i < FRAGMENTS_M; i++)
-                    multiply(sums[i][j], a[i] + 4 * product, columns + 2 * product);
+                for (int i = 0; i < 4; i++) columns[i] = pair(j, i % 2, product * 2 + i / 2);
+#pragma unroll
+                for (int i = 0; i < FRAGMENTS_M; i++) {
+#pragma unroll
+                    for (int half = 0; half < 2; half++)
+                        multiply(sums[i][j * 2 + half], columns, a[i][half] + 2 * product);
+                }
             }
         }
     }
 };
+
+// Row and column of C, within a warp's, of sum i of half `half` of a fragment.
+FUNCTION int row_of(int fragment, int half, int i)
+{
+    return fragment * 16 + half * 8 + sum_column(LOCAL_ID(0) % 32, i % 4);
+}
+
+FUNCTION int column_of(int fragment, int, int i)
+{
+    const int column = sum_row(LOCAL_ID(0) % 32, i % 4);
+    return fragment * 16 + (B_INTERLEAVED ? column % 8 * 2 + column / 8 : column);
+}
+
+#define NEIGHBOURS 1  // sums of a lane, one after the other, that are neighbours in a row
 
 #endif

@@ -102,12 +102,13 @@
 #define GUARD_M (ROW_GROUPS || M % BLOCK_M != 0)  // some tile reaches beyond its matrix
 #define GUARD_N (N % BLOCK_N != 0)
 #define GUARD_K (K % BLOCK_K != 0)
-#define PRODUCT_K (32 / STORED_BYTES)            // of k in one product
-#define STEP_K (QUANTISED ? 32 : PRODUCT_K)      // of k that fragments are loaded for
+#define PRODUCT_K (32 / STORED_BYTES)        // of k in one product
+#define STEP_K (QUANTISED ? 32 : PRODUCT_K)  // of k that fragments are loaded for
 #define STEPS (BLOCK_K / STEP_K)
 #define FRAGMENTS_M (WARP_M / 16)
 #define FRAGMENTS_N (WARP_N / 16)  // pairs of 8 columns
-#define SLAB_PITCH (WARP_N + 8)  // words of a line on the way to C: lanes of a store meet no bank
+#define SLAB_PITCH (WARP_N + (QUANTISED ? 4 : 8))  // words of a line on the way to C: no bank is
+                                                   // met twice
 
 // B in shared memory, in elements of memory, of which two of int4 share one.
 #if QUANTISED

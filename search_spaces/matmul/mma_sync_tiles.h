@@ -9,9 +9,9 @@
 template <int LINES_, int LENGTH_, int BYTES_, int TURN, int IN_TURN> struct Tile {
     static const int LINES = LINES_, LENGTH = LENGTH_, BYTES = BYTES_;
     static const int PITCH = LENGTH * BYTES, CHUNKS = PITCH / 16;
+    static const int PERIOD = IN_TURN ? 32 : 8;  // lines after which places differ by PITCH alone
 
-    // Where, in the tile, an element lies, for a line that was put in its place; the same but for
-    // 8 PITCH of a line 8 further.
+    // Where, in the tile, an element lies, for a line that was put in its place.
     static FUNCTION int offset(int place, int element)
     {
         return swizzled(place, element * BYTES / 16, CHUNKS, TURN) + element * BYTES % 16;
@@ -38,6 +38,9 @@ template <typename TILE, int COPY> struct Pieces {
     static const int ALL = TILE::LINES * OF_LINE;
     static const int OF_THREAD = (ALL + THREADS - 1) / THREADS;
 
+    // Whether all of a thread's pieces are permuted alike, so that only the first takes arithmetic.
+    static const bool STEADY = THREADS % (OF_LINE * TILE::PERIOD) == 0;
+
     static FUNCTION int first_line() { return LOCAL_ID(0) / OF_LINE; }
     static FUNCTION int first_element() { return LOCAL_ID(0) % OF_LINE * WIDE; }
     static FUNCTION int line(int i) { return i * THREADS / OF_LINE; }
@@ -52,14 +55,17 @@ FUNCTION void fetch(unsigned char *tile, const T *from, const int length, int li
 {
     typedef Pieces<TILE, COPY> PIECES;
     const int first_line = PIECES::first_line(), first_element = PIECES::first_element();
+    const int first = TILE::offset(TILE::place(first_line), first_element);
 #pragma unroll(COPY == 16 ? PIECES::OF_THREAD : 8)
     for (int i = 0; i < PIECES::OF_THREAD; i++) {
         const int line = PIECES::line(i), element = PIECES::element(i);
         if (PIECES::ALL % THREADS != 0 && i * THREADS + LOCAL_ID(0) >= PIECES::ALL) break;
         const bool inside = line < lines_left && element < length_left;
         const T *piece = from + ((size_t)line * length + element);
-        const int place = TILE::place(first_line + line);
-        unsigned char *to = tile + TILE::offset(place, first_element + element);
+        const int offset = PIECES::STEADY
+                               ? first + line * TILE::PITCH
+                               : TILE::offset(TILE::place(first_line + line), first_element + element);
+        unsigned char *to = tile + offset;
         if (COPY)
             copy_async<COPY ? COPY : 4>(shared_address(to), piece, inside);
         else

@@ -22,7 +22,10 @@ FUNCTION unsigned fma2(unsigned x, unsigned y, unsigned z)
 // A scale and, in the upper half, the zero negated: one register for both.
 typedef unsigned Quantum;
 
-FUNCTION Quantum quantum_of(ushort scale, ushort zero) { return scale | (zero ^ 0x8000u) << 16; }
+FUNCTION Quantum quantum_of(ushort scale, ushort zero)
+{
+    return ZERO_POINT ? __byte_perm(scale, zero, 0x5410) ^ 0x80000000 : scale;
+}
 FUNCTION unsigned scale2(Quantum quantum) { return __byte_perm(quantum, 0, 0x1010); }
 FUNCTION unsigned zero2(Quantum quantum) { return __byte_perm(quantum, 0, 0x3232); }
 
@@ -35,29 +38,40 @@ FUNCTION Quantum quantum_at(const ushort *b_scale, const ushort *b_zero, int col
     return quantum_of(b_scale[at], ZERO_POINT ? b_zero[at] : 0);
 }
 
+// Two whole numbers made those of B.
+FUNCTION unsigned scaled(unsigned pair, Quantum quantum)
+{
+    if (ZERO_POINT) pair = fma2(pair, IS_BFLOAT ? 0x3F803F80 : 0x3C003C00, zero2(quantum));
+    return fma2(pair, scale2(quantum), 0x80008000);
+}
+
 // Integers between 0 and 15, or 255, as bits beside an exponent, are numbers but for an addend that
 // is then taken off: 1024 in float16, 128 in bfloat16 (int4), 2^23 in float32.
 FUNCTION unsigned restored(unsigned biased, Quantum quantum)
 {
     const unsigned one = IS_BFLOAT ? 0x3F803F80 : 0x3C003C00;
     const unsigned bias = IS_BFLOAT ? 0xC308C308 : B_BITS == 4 ? 0xE408E408 : 0xE480E480;
-    unsigned pair = fma2(biased, one, bias);
-    if (ZERO_POINT) pair = fma2(pair, one, zero2(quantum));
-    return fma2(pair, scale2(quantum), 0x80008000);
+    return scaled(fma2(biased, one, bias), quantum);
 }
 
-FUNCTION float restored(unsigned word, int i, Quantum quantum)
+// Byte i of a word, 128 taken off, as the bits of a float; the lower half of them is zero.
+FUNCTION unsigned float_of_byte(unsigned word, int i)
 {
-    const float value = __uint_as_float(__byte_perm(word, 0x4B000000, 0x7440 + i)) - 8388736.0f;
-    const float zero = __uint_as_float(quantum & 0xFFFF0000), scale = __uint_as_float(quantum << 16);
-    return (ZERO_POINT ? value + zero : value) * scale;
+    return bits_of(__uint_as_float(__byte_perm(word, 0x4B000000, 0x7440 + i)) - 8388736.0f);
+}
+
+// Two int4 in the lowest bits of either half of a word. A block is one thread deep: a mask that
+// compilers do not know stays in a register, where they would move a constant to one each time.
+FUNCTION unsigned restored_apart(unsigned word, Quantum quantum)
+{
+    const unsigned mask = blockDim.z * 0x000F000F;
+    return restored((word & mask) ^ (IS_BFLOAT ? 0x43084308 : 0x64086408), quantum);
 }
 
 // Neighbours 2 i and 2 i + 1 of the eight int4 of a word.
 FUNCTION unsigned restored_nibbles(unsigned word, int i, Quantum quantum)
 {
-    const unsigned spread = __byte_perm(word, word >> 4, i | (4 + i) << 8) & 0x000F000F;
-    return restored(spread ^ (IS_BFLOAT ? 0x43084308 : 0x64086408), quantum);
+    return restored_apart(__byte_perm(word, word >> 4, i | (4 + i) << 8), quantum);
 }
 
 // Two bytes of a word.
@@ -65,8 +79,8 @@ FUNCTION unsigned restored_bytes(unsigned word, int first, int second, Quantum q
 {
     const unsigned bytes = word ^ 0x80808080;
     if (IS_BFLOAT)
-        return floats_to_bfloat16x2(restored(bytes, first, quantum),
-                                    restored(bytes, second, quantum));
+        return scaled(__byte_perm(float_of_byte(bytes, first), float_of_byte(bytes, second), 0x7632),
+                      quantum);
     return restored(__byte_perm(bytes, 0x64646464, first | 0x4040 | second << 8), quantum);
 }
 
@@ -78,8 +92,7 @@ FUNCTION uint4 expanded(const uint4 &v, int part, Quantum quantum)
 #pragma unroll
     for (int i = 0; i < 4; i++) {
 #if B_BITS == 4
-        const unsigned nibbles = (word(v, part) ^ 0x88888888) >> 4 * i & 0x000F000F;
-        pairs[i] = restored(nibbles | (IS_BFLOAT ? 0x43004300 : 0x64006400), quantum);
+        pairs[i] = restored_apart(word(v, part) >> 4 * i, quantum);
 #else
         pairs[i] = restored_bytes(word(v, 2 * part + i / 2), i % 2 * 2, i % 2 * 2 + 1, quantum);
 #endif

@@ -471,12 +471,13 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 #define GUARD_M (ROW_GROUPS || M % BLOCK_M != 0)  // some tile reaches beyond its matrix
 #define GUARD_N (N % BLOCK_N != 0)
 #define GUARD_K (K % BLOCK_K != 0)
-#define PRODUCT_K (32 / STORED_BYTES)            // of k in one product
-#define STEP_K (QUANTISED ? 32 : PRODUCT_K)      // of k that fragments are loaded for
+#define PRODUCT_K (32 / STORED_BYTES)        // of k in one product
+#define STEP_K (QUANTISED ? 32 : PRODUCT_K)  // of k that fragments are loaded for
 #define STEPS (BLOCK_K / STEP_K)
 #define FRAGMENTS_M (WARP_M / 16)
 #define FRAGMENTS_N (WARP_N / 16)  // pairs of 8 columns
-#define SLAB_PITCH (WARP_N + 8)  // words of a line on the way to C: lanes of a store meet no bank
+#define SLAB_PITCH (WARP_N + (QUANTISED ? 4 : 8))  // words of a line on the way to C: no bank is
+                                                   // met twice
 
 // B in shared memory, in elements of memory, of which two of int4 share one.
 #if QUANTISED
@@ -520,9 +521,9 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 template <int LINES_, int LENGTH_, int BYTES_, int TURN, int IN_TURN> struct Tile {
     static const int LINES = LINES_, LENGTH = LENGTH_, BYTES = BYTES_;
     static const int PITCH = LENGTH * BYTES, CHUNKS = PITCH / 16;
+    static const int PERIOD = IN_TURN ? 32 : 8;  // lines after which places differ by PITCH alone
 
-    // Where, in the tile, an element lies, for a line that was put in its place; the same but for
-    // 8 PITCH of a line 8 further.
+    // Where, in the tile, an element lies, for a line that was put in its place.
     static FUNCTION int offset(int place, int element)
     {
         return swizzled(place, element * BYTES / 16, CHUNKS, TURN) + element * BYTES % 16;
@@ -549,6 +550,9 @@ template <typename TILE, int COPY> struct Pieces {
     static const int ALL = TILE::LINES * OF_LINE;
     static const int OF_THREAD = (ALL + THREADS - 1) / THREADS;
 
+    // Whether all of a thread's pieces are permuted alike, so that only the first takes arithmetic.
+    static const bool STEADY = THREADS % (OF_LINE * TILE::PERIOD) == 0;
+
     static FUNCTION int first_line() { return LOCAL_ID(0) / OF_LINE; }
     static FUNCTION int first_element() { return LOCAL_ID(0) % OF_LINE * WIDE; }
     static FUNCTION int line(int i) { return i * THREADS / OF_LINE; }
@@ -563,14 +567,17 @@ FUNCTION void fetch(unsigned char *tile, const T *from, const int length, int li
 {
     typedef Pieces<TILE, COPY> PIECES;
     const int first_line = PIECES::first_line(), first_element = PIECES::first_element();
+    const int first = TILE::offset(TILE::place(first_line), first_element);
 #pragma unroll(COPY == 16 ? PIECES::OF_THREAD : 8)
     for (int i = 0; i < PIECES::OF_THREAD; i++) {
         const int line = PIECES::line(i), element = PIECES::element(i);
         if (PIECES::ALL % THREADS != 0 && i * THREADS + LOCAL_ID(0) >= PIECES::ALL) break;
         const bool inside = line < lines_left && element < length_left;
         const T *piece = from + ((size_t)line * length + element);
-        const int place = TILE::place(first_line + line);
-        unsigned char *to = tile + TILE::offset(place, first_element + element);
+        const int offset = PIECES::STEADY
+                               ? first + line * TILE::PITCH
+                               : TILE::offset(TILE::place(first_line + line), first_element + element);
+        unsigned char *to = tile + offset;
         if (COPY)
             copy_async<COPY ? COPY : 4>(shared_address(to), piece, inside);
         else
@@ -745,6 +752,21 @@ struct Operands {
     }
 };
 
+// Row and column of C, within a warp's, of sum i of half `half` of a fragment.
+FUNCTION int row_of(int fragment, int, int i)
+{
+    const int row = sum_row(LOCAL_ID(0) % 32, i % 4);
+    return fragment * 16 + (A_INTERLEAVED ? row % 8 * 2 + row / 8 : row);
+}
+
+FUNCTION int column_of(int fragment, int half, int i)
+{
+    const int column = sum_column(LOCAL_ID(0) % 32, i % 4);
+    return fragment * 16 + (B_INTERLEAVED ? column * 2 + half : half * 8 + column);
+}
+
+#define NEIGHBOURS (B_INTERLEAVED ? 1 : 2)  // sums of a lane, one after the other, that are in a row
+
 #endif
 
 // C = epilogue(A B) on tensor cores: asynchronous copies into a ring of tiles in shared memory,
@@ -784,19 +806,6 @@ struct Operands {
 #if SPLIT_K > 1 && !defined(SPLIT_K_H)
 #include "split_k.h"
 #endif
-
-// Row and column of C, within a warp's, of sum i of fragments fragment_m and pair fragment_n.
-FUNCTION int row_of(int fragment, int i)
-{
-    const int row = sum_row(LOCAL_ID(0) % 32, i % 4);
-    return fragment * 16 + (A_INTERLEAVED ? row % 8 * 2 + row / 8 : row);
-}
-
-FUNCTION int column_of(int fragment, int half, int i)
-{
-    const int column = sum_column(LOCAL_ID(0) % 32, i % 4);
-    return fragment * 16 + (B_INTERLEAVED ? column * 2 + half : half * 8 + column);
-}
 
 // ---- C
 
@@ -938,7 +947,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
         for (int j = 0; j < 2 * FRAGMENTS_N; j++) {
 #pragma unroll
             for (int at = 0; at < 4; at++)
-                slab[row_of(0, at) * SLAB_PITCH + column_of(j / 2, j % 2, at)] =
+                slab[row_of(0, j % 2, at) * SLAB_PITCH + column_of(j / 2, j % 2, at)] =
                     value_of(sums[i][j], at);
         }
         __syncwarp();
@@ -954,9 +963,9 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
         }
     }
 #else
-    // A lane has two neighbours of a row at a time; four lanes make 32 bytes of float32.
-    const int pair = B_INTERLEAVED ? 1 : 2;
-    const int lanes = pair < RESULT_LANES ? pair : RESULT_LANES;
+    // A lane has two neighbours of a row at a time, or one; four or eight lanes make 32 bytes of
+    // float32.
+    const int lanes = NEIGHBOURS < RESULT_LANES ? NEIGHBOURS : RESULT_LANES;
 #pragma unroll
     for (int i = 0; i < FRAGMENTS_M; i++) {
 #pragma unroll
@@ -967,7 +976,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
 #pragma unroll
                 for (int lane = 0; lane < lanes; lane++)
                     values[lane] = value_of(sums[i][j], at + lane);
-                STORE(lanes, corner_row + row_of(i, at),
+                STORE(lanes, corner_row + row_of(i, j % 2, at),
                       corner_column + column_of(j / 2, j % 2, at), values);
             }
         }

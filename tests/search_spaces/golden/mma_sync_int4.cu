@@ -477,12 +477,13 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 #define GUARD_M (ROW_GROUPS || M % BLOCK_M != 0)  // some tile reaches beyond its matrix
 #define GUARD_N (N % BLOCK_N != 0)
 #define GUARD_K (K % BLOCK_K != 0)
-#define PRODUCT_K (32 / STORED_BYTES)            // of k in one product
-#define STEP_K (QUANTISED ? 32 : PRODUCT_K)      // of k that fragments are loaded for
+#define PRODUCT_K (32 / STORED_BYTES)        // of k in one product
+#define STEP_K (QUANTISED ? 32 : PRODUCT_K)  // of k that fragments are loaded for
 #define STEPS (BLOCK_K / STEP_K)
 #define FRAGMENTS_M (WARP_M / 16)
 #define FRAGMENTS_N (WARP_N / 16)  // pairs of 8 columns
-#define SLAB_PITCH (WARP_N + 8)  // words of a line on the way to C: lanes of a store meet no bank
+#define SLAB_PITCH (WARP_N + (QUANTISED ? 4 : 8))  // words of a line on the way to C: no bank is
+                                                   // met twice
 
 // B in shared memory, in elements of memory, of which two of int4 share one.
 #if QUANTISED
@@ -526,9 +527,9 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 template <int LINES_, int LENGTH_, int BYTES_, int TURN, int IN_TURN> struct Tile {
     static const int LINES = LINES_, LENGTH = LENGTH_, BYTES = BYTES_;
     static const int PITCH = LENGTH * BYTES, CHUNKS = PITCH / 16;
+    static const int PERIOD = IN_TURN ? 32 : 8;  // lines after which places differ by PITCH alone
 
-    // Where, in the tile, an element lies, for a line that was put in its place; the same but for
-    // 8 PITCH of a line 8 further.
+    // Where, in the tile, an element lies, for a line that was put in its place.
     static FUNCTION int offset(int place, int element)
     {
         return swizzled(place, element * BYTES / 16, CHUNKS, TURN) + element * BYTES % 16;
@@ -555,6 +556,9 @@ template <typename TILE, int COPY> struct Pieces {
     static const int ALL = TILE::LINES * OF_LINE;
     static const int OF_THREAD = (ALL + THREADS - 1) / THREADS;
 
+    // Whether all of a thread's pieces are permuted alike, so that only the first takes arithmetic.
+    static const bool STEADY = THREADS % (OF_LINE * TILE::PERIOD) == 0;
+
     static FUNCTION int first_line() { return LOCAL_ID(0) / OF_LINE; }
     static FUNCTION int first_element() { return LOCAL_ID(0) % OF_LINE * WIDE; }
     static FUNCTION int line(int i) { return i * THREADS / OF_LINE; }
@@ -569,14 +573,17 @@ FUNCTION void fetch(unsigned char *tile, const T *from, const int length, int li
 {
     typedef Pieces<TILE, COPY> PIECES;
     const int first_line = PIECES::first_line(), first_element = PIECES::first_element();
+    const int first = TILE::offset(TILE::place(first_line), first_element);
 #pragma unroll(COPY == 16 ? PIECES::OF_THREAD : 8)
     for (int i = 0; i < PIECES::OF_THREAD; i++) {
         const int line = PIECES::line(i), element = PIECES::element(i);
         if (PIECES::ALL % THREADS != 0 && i * THREADS + LOCAL_ID(0) >= PIECES::ALL) break;
         const bool inside = line < lines_left && element < length_left;
         const T *piece = from + ((size_t)line * length + element);
-        const int place = TILE::place(first_line + line);
-        unsigned char *to = tile + TILE::offset(place, first_element + element);
+        const int offset = PIECES::STEADY
+                               ? first + line * TILE::PITCH
+                               : TILE::offset(TILE::place(first_line + line), first_element + element);
+        unsigned char *to = tile + offset;
         if (COPY)
             copy_async<COPY ? COPY : 4>(shared_address(to), piece, inside);
         else
@@ -691,7 +698,10 @@ FUNCTION unsigned fma2(unsigned x, unsigned y, unsigned z)
 // A scale and, in the upper half, the zero negated: one register for both.
 typedef unsigned Quantum;
 
-FUNCTION Quantum quantum_of(ushort scale, ushort zero) { return scale | (zero ^ 0x8000u) << 16; }
+FUNCTION Quantum quantum_of(ushort scale, ushort zero)
+{
+    return ZERO_POINT ? __byte_perm(scale, zero, 0x5410) ^ 0x80000000 : scale;
+}
 FUNCTION unsigned scale2(Quantum quantum) { return __byte_perm(quantum, 0, 0x1010); }
 FUNCTION unsigned zero2(Quantum quantum) { return __byte_perm(quantum, 0, 0x3232); }
 
@@ -704,29 +714,40 @@ FUNCTION Quantum quantum_at(const ushort *b_scale, const ushort *b_zero, int col
     return quantum_of(b_scale[at], ZERO_POINT ? b_zero[at] : 0);
 }
 
+// Two whole numbers made those of B.
+FUNCTION unsigned scaled(unsigned pair, Quantum quantum)
+{
+    if (ZERO_POINT) pair = fma2(pair, IS_BFLOAT ? 0x3F803F80 : 0x3C003C00, zero2(quantum));
+    return fma2(pair, scale2(quantum), 0x80008000);
+}
+
 // Integers between 0 and 15, or 255, as bits beside an exponent, are numbers but for an addend that
 // is then taken off: 1024 in float16, 128 in bfloat16 (int4), 2^23 in float32.
 FUNCTION unsigned restored(unsigned biased, Quantum quantum)
 {
     const unsigned one = IS_BFLOAT ? 0x3F803F80 : 0x3C003C00;
     const unsigned bias = IS_BFLOAT ? 0xC308C308 : B_BITS == 4 ? 0xE408E408 : 0xE480E480;
-    unsigned pair = fma2(biased, one, bias);
-    if (ZERO_POINT) pair = fma2(pair, one, zero2(quantum));
-    return fma2(pair, scale2(quantum), 0x80008000);
+    return scaled(fma2(biased, one, bias), quantum);
 }
 
-FUNCTION float restored(unsigned word, int i, Quantum quantum)
+// Byte i of a word, 128 taken off, as the bits of a float; the lower half of them is zero.
+FUNCTION unsigned float_of_byte(unsigned word, int i)
 {
-    const float value = __uint_as_float(__byte_perm(word, 0x4B000000, 0x7440 + i)) - 8388736.0f;
-    const float zero = __uint_as_float(quantum & 0xFFFF0000), scale = __uint_as_float(quantum << 16);
-    return (ZERO_POINT ? value + zero : value) * scale;
+    return bits_of(__uint_as_float(__byte_perm(word, 0x4B000000, 0x7440 + i)) - 8388736.0f);
+}
+
+// Two int4 in the lowest bits of either half of a word. A block is one thread deep: a mask that
+// compilers do not know stays in a register, where they would move a constant to one each time.
+FUNCTION unsigned restored_apart(unsigned word, Quantum quantum)
+{
+    const unsigned mask = blockDim.z * 0x000F000F;
+    return restored((word & mask) ^ (IS_BFLOAT ? 0x43084308 : 0x64086408), quantum);
 }
 
 // Neighbours 2 i and 2 i + 1 of the eight int4 of a word.
 FUNCTION unsigned restored_nibbles(unsigned word, int i, Quantum quantum)
 {
-    const unsigned spread = __byte_perm(word, word >> 4, i | (4 + i) << 8) & 0x000F000F;
-    return restored(spread ^ (IS_BFLOAT ? 0x43084308 : 0x64086408), quantum);
+    return restored_apart(__byte_perm(word, word >> 4, i | (4 + i) << 8), quantum);
 }
 
 // Two bytes of a word.
@@ -734,8 +755,8 @@ FUNCTION unsigned restored_bytes(unsigned word, int first, int second, Quantum q
 {
     const unsigned bytes = word ^ 0x80808080;
     if (IS_BFLOAT)
-        return floats_to_bfloat16x2(restored(bytes, first, quantum),
-                                    restored(bytes, second, quantum));
+        return scaled(__byte_perm(float_of_byte(bytes, first), float_of_byte(bytes, second), 0x7632),
+                      quantum);
     return restored(__byte_perm(bytes, 0x64646464, first | 0x4040 | second << 8), quantum);
 }
 
@@ -747,8 +768,7 @@ FUNCTION uint4 expanded(const uint4 &v, int part, Quantum quantum)
 #pragma unroll
     for (int i = 0; i < 4; i++) {
 #if B_BITS == 4
-        const unsigned nibbles = (word(v, part) ^ 0x88888888) >> 4 * i & 0x000F000F;
-        pairs[i] = restored(nibbles | (IS_BFLOAT ? 0x43004300 : 0x64006400), quantum);
+        pairs[i] = restored_apart(word(v, part) >> 4 * i, quantum);
 #else
         pairs[i] = restored_bytes(word(v, 2 * part + i / 2), i % 2 * 2, i % 2 * 2 + 1, quantum);
 #endif
@@ -773,6 +793,10 @@ FUNCTION uint4 in_order(const uint4 &v)
 // x % 2 of product x / 2. Those of A are a vector, those of B one word of int4 or two of int8, and
 // have one scale. Where k is not the fast axis, lines of a tile lie such that pair x of all four
 // is eight neighbouring lines (`in_turn`), which a transposing load takes.
+//
+// The operands are swapped: 16 columns of B are the rows of the instruction, 8 rows of A its columns.
+// For the instruction wants four registers side by side of two rows and two pairs; restored numbers
+// can be made there, but a vector of A has four pairs of one row, which are two of its columns.
 
 #ifndef MMA_SYNC_QUANTISED_H
 #define MMA_SYNC_QUANTISED_H
@@ -780,7 +804,7 @@ FUNCTION uint4 in_order(const uint4 &v)
 #define COLUMN_WORDS (B_BITS / 4)  // of eight elements of B
 
 struct Operands {
-    unsigned a[FRAGMENTS_M][8];  // of the first product, then of the second one
+    unsigned a[FRAGMENTS_M][2][4];  // 8 rows, then 8 more: for the first product, for the second
     unsigned b[FRAGMENTS_N][2 * COLUMN_WORDS];
     Quantum quanta[FRAGMENTS_N][2];
 
@@ -795,21 +819,21 @@ struct Operands {
         load_quanta(tile + B_TILE_BYTES, column, step, tile_k);
     }
 
-    static FUNCTION void load_a(unsigned (&r)[8], const unsigned char *tile, int row, int step)
+    static FUNCTION void load_a(unsigned (&r)[2][4], const unsigned char *tile, int row, int step)
     {
         const int lane = LOCAL_ID(0) % 32;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            if (A_ALONG_K) {  // eight rows later in the second half
+            if (A_ALONG_K) {  // 8 rows further in the second half
                 const int lane_offset = TileA::offset(lane / 4, step * STEP_K + lane % 4 * 8);
                 const unsigned char *rows = tile + (row + half * 8) * TileA::PITCH;
                 const uint4 v = *(const uint4 *)(rows + lane_offset);
-                r[half] = v.x, r[half + 2] = v.y, r[half + 4] = v.z, r[half + 6] = v.w;
+                r[half][0] = v.x, r[half][1] = v.y, r[half][2] = v.z, r[half][3] = v.w;
             } else {  // the second product
                 unsigned words[4];
-                load_across_k2<TileA, 0>(words, tile, row, 2 * step + half);
+                load_across_k2<TileA, 1>(words, tile, row, 2 * step + half);
 #pragma unroll
-                for (int i = 0; i < 4; i++) r[4 * half + i] = words[i];
+                for (int i = 0; i < 4; i++) r[i / 2][2 * half + i % 2] = words[i];
             }
         }
     }
@@ -870,19 +894,36 @@ struct Operands {
     FUNCTION void multiply_into(SUM (&sums)[FRAGMENTS_M][2 * FRAGMENTS_N][SUM_WORDS]) const
     {
 #pragma unroll
-        for (int j = 0; j < 2 * FRAGMENTS_N; j++) {
-            unsigned columns[4];
-#pragma unroll
-            for (int x = 0; x < 4; x++) columns[x] = pair(j / 2, j % 2, x);
+        for (int j = 0; j < FRAGMENTS_N; j++) {
 #pragma unroll
             for (int product = 0; product < 2; product++) {
+                unsigned columns[4];
 #pragma unroll
-                for (int i = 0; i < FRAGMENTS_M; i++)
-                    multiply(sums[i][j], a[i] + 4 * product, columns + 2 * product);
+                for (int i = 0; i < 4; i++) columns[i] = pair(j, i % 2, product * 2 + i / 2);
+#pragma unroll
+                for (int i = 0; i < FRAGMENTS_M; i++) {
+#pragma unroll
+                    for (int half = 0; half < 2; half++)
+                        multiply(sums[i][j * 2 + half], columns, a[i][half] + 2 * product);
+                }
             }
         }
     }
 };
+
+// Row and column of C, within a warp's, of sum i of half `half` of a fragment.
+FUNCTION int row_of(int fragment, int half, int i)
+{
+    return fragment * 16 + half * 8 + sum_column(LOCAL_ID(0) % 32, i % 4);
+}
+
+FUNCTION int column_of(int fragment, int, int i)
+{
+    const int column = sum_row(LOCAL_ID(0) % 32, i % 4);
+    return fragment * 16 + (B_INTERLEAVED ? column % 8 * 2 + column / 8 : column);
+}
+
+#define NEIGHBOURS 1  // sums of a lane, one after the other, that are neighbours in a row
 
 #endif
 
@@ -923,19 +964,6 @@ struct Operands {
 #if SPLIT_K > 1 && !defined(SPLIT_K_H)
 #include "split_k.h"
 #endif
-
-// Row and column of C, within a warp's, of sum i of fragments fragment_m and pair fragment_n.
-FUNCTION int row_of(int fragment, int i)
-{
-    const int row = sum_row(LOCAL_ID(0) % 32, i % 4);
-    return fragment * 16 + (A_INTERLEAVED ? row % 8 * 2 + row / 8 : row);
-}
-
-FUNCTION int column_of(int fragment, int half, int i)
-{
-    const int column = sum_column(LOCAL_ID(0) % 32, i % 4);
-    return fragment * 16 + (B_INTERLEAVED ? column * 2 + half : half * 8 + column);
-}
 
 // ---- C
 
@@ -1077,7 +1105,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
         for (int j = 0; j < 2 * FRAGMENTS_N; j++) {
 #pragma unroll
             for (int at = 0; at < 4; at++)
-                slab[row_of(0, at) * SLAB_PITCH + column_of(j / 2, j % 2, at)] =
+                slab[row_of(0, j % 2, at) * SLAB_PITCH + column_of(j / 2, j % 2, at)] =
                     value_of(sums[i][j], at);
         }
         __syncwarp();
@@ -1093,9 +1121,9 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
         }
     }
 #else
-    // A lane has two neighbours of a row at a time; four lanes make 32 bytes of float32.
-    const int pair = B_INTERLEAVED ? 1 : 2;
-    const int lanes = pair < RESULT_LANES ? pair : RESULT_LANES;
+    // A lane has two neighbours of a row at a time, or one; four or eight lanes make 32 bytes of
+    // float32.
+    const int lanes = NEIGHBOURS < RESULT_LANES ? NEIGHBOURS : RESULT_LANES;
 #pragma unroll
     for (int i = 0; i < FRAGMENTS_M; i++) {
 #pragma unroll
@@ -1106,7 +1134,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
 #pragma unroll
                 for (int lane = 0; lane < lanes; lane++)
                     values[lane] = value_of(sums[i][j], at + lane);
-                STORE(lanes, corner_row + row_of(i, at),
+                STORE(lanes, corner_row + row_of(i, j % 2, at),
                       corner_column + column_of(j / 2, j % 2, at), values);
             }
         }

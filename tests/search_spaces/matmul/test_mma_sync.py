@@ -155,8 +155,8 @@ def test_statistics_of_a_quantised_b_worked_out_by_hand() -> None:
     assert stats.l2_bytes == 2 * 64 * 64 * tile_bytes + 128 * 4096 * 2
     arrays_bytes = 2 * 128 * 4096 * 2 + 4096 * 4096 // 2 + 4096 * 32 * 2
     assert stats.dram_bytes == arrays_bytes
-    # 2 x 4 fragments of 4 sums; two sets of 2 x 8 of A, a word and a scale of 4 of B; 16 each; 44
-    assert stats.registers == 32 + 2 * (16 + 4 * 2 + 16) + 44
+    # 2 x 4 fragments of 4 sums; two sets of 2 x 8 of A, a word and a scale of 4 of B, and 8; 44
+    assert stats.registers == 32 + 2 * (16 + 4 * 2 + 8) + 44
     assert stats.vector_lanes == 8  # of A; 32 of B
 
 

@@ -99,10 +99,9 @@ def test_a_missing_barrier_would_be_seen(fragments: int, missing: str, tmp_path:
 def test_a_write_beyond_the_matrix_would_be_seen(tmp_path: Path) -> None:
     workload = matmul(m=50, n=64, k=64, dtype="float16")
     source = MMA_SYNC.render(workload, schedule(stages=2), CUDA)
-    broken = replace(
-        source,
-        text=source.text.replace("#define GUARD_M (M % BLOCK_M != 0)", "#define GUARD_M 0"),
-    )
+    right = "#define GUARD_M (ROW_GROUPS || M % BLOCK_M != 0)"
+    assert source.text.count(right) == 1
+    broken = replace(source, text=source.text.replace(right, "#define GUARD_M 0"))
     with pytest.raises(EmulationError):
         emulate(broken, MATMUL.inputs(workload, 0), tmp_path)
 

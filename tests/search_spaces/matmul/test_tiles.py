@@ -155,6 +155,16 @@ def test_copies_meet_in_no_bank(tiles: Any, chunks: int, turn: int) -> None:
         assert meetings(places, 16) == 1
 
 
+@pytest.mark.parametrize("width", [16, 32, 64, 128])
+def test_sums_on_their_way_to_c_meet_in_no_bank(tiles: Any, width: int) -> None:
+    """Two neighbours of a row at once, lines 8 words apart; or one of a column, 4 apart."""
+    lanes = [(tiles.c_sum_row(lane, 0), tiles.c_sum_column(lane, 0)) for lane in range(32)]
+    for half in (lanes[:16], lanes[16:]):
+        if width > 16:
+            assert meetings([4 * (row * (width + 8) + column) for row, column in half], 8) == 1
+    assert meetings([4 * (column * (width + 4) + row) for row, column in lanes], 4) == 1
+
+
 def test_lanes_own_every_sum_once(tiles: Any) -> None:
     owned = {
         (tiles.c_sum_row(lane, i), tiles.c_sum_column(lane, i))
