@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import matmul_table as table
+from cuda_races import Case, written
 
 from autotune.benchmark import BenchResult
 from autotune.contest import Ratio, Standing
 from autotune.peaks import Peaks
-from records.workload import Workload
 from search_spaces import registry
 from search_spaces.dtypes import size_bytes
 from search_spaces.matmul.parameters import Parameters
 
 GOAL = 1.0  # times the faster of cuBLAS and cuBLASLt
-MEAN_GOAL = 1.05
 SKINNY_ROWS = 16  # up to here a matmul is bound by reading B
 BANDWIDTH_GOAL = 0.9  # of a copy's, in bytes of B, there
 CUBLAS = ("cublas", "cublaslt")
-
-_WEIGHTY_ELEMENTS = 2**27  # take as long as everything else about a shape
-
-
-@dataclass(frozen=True)
-class Case:
-    """A workload and the name by which `--shapes` chooses it."""
-
-    name: str
-    workload: Workload
-
-    @property
-    def weight(self) -> float:
-        """Of its share of the time: arrays are drawn, copied and compared with a reference."""
-        arrays = registry.op(self.workload.op).arrays(self.workload)
-        return 1.0 + sum(math.prod(array.shape) for array in arrays) / _WEIGHTY_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -59,6 +41,10 @@ class Row:
         """The faster of the two."""
         ours = [each for each in self.result.rivals if each[0].name in CUBLAS]
         return min(ours, key=lambda each: each[0].time_s or math.inf, default=None)
+
+    @property
+    def ratio(self) -> Ratio | None:
+        return self.cublas[1] if self.cublas is not None else None
 
     @property
     def others(self) -> dict[str, Ratio]:
@@ -93,8 +79,8 @@ class Row:
             f"{self._flops / self.time_s / 1e12:.1f}",
             "-" if self.share is None else f"{self.share:.0%}",
             "-" if rival is None or rival.time_s is None else self._rate(rival),
-            "-" if ratio is None else _written(ratio),
-            ", ".join(f"{name} {_written(each)}" for name, each in self.others.items()) or "-",
+            "-" if ratio is None else written(ratio),
+            ", ".join(f"{name} {written(each)}" for name, each in self.others.items()) or "-",
             self.result.record.schedule.template,
         )
         return f"| {' | '.join(cells)} |"
@@ -126,28 +112,8 @@ HEADER = (
 )
 
 
-def page(rows: Sequence[Row], absent: Sequence[str]) -> Iterator[str]:
-    """Facts, the table, the mean, what falls short."""
-    yield table.facts(rows[0].result)
-    yield ""
-    yield "The peak is the tensor cores' as measured; up to 16 rows a copy's bandwidth (bytes read"
-    yield "plus written), against which the bytes of B are counted. Ratios above 1: ours is faster."
-    yield "cuBLAS multiplies by int4 weights only once they are numbers: dequantised beforehand."
-    yield ""
-    yield from HEADER
-    yield from (row.line for row in rows)
-    yield ""
-    ratios = [row.cublas[1].value for row in rows if row.cublas is not None]
-    if ratios:
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-        yield f"Geometric mean over {len(ratios)}: {mean:.3f} × cuBLAS (goal {MEAN_GOAL})."
-    short = [
-        f"- {row.case.name}: {'; '.join(each)}" for row in rows if (each := [*row.shortfalls()])
-    ]
-    yield "Falls short:" if short or absent else "Nothing falls short."
-    yield from (*short, *absent)
-
-
-def _written(ratio: Ratio) -> str:
-    within = "" if ratio.interval is None else f" ± {ratio.value * ratio.interval:.3f}"
-    return f"**{ratio.value:.3f}**{within}"
+NOTES = (
+    "The peak is the tensor cores' as measured; up to 16 rows a copy's bandwidth (bytes read",
+    "plus written), against which the bytes of B are counted. Ratios above 1: ours is faster.",
+    "cuBLAS multiplies by int4 weights only once they are numbers: dequantised beforehand.",
+)
