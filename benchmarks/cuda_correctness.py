@@ -62,9 +62,20 @@ KINDS: tuple[dict[str, Any], ...] = (  # what else changes the arithmetic or the
     {"dtype": "float16", "b_dtype": "int8", "group_size": 16, "zero_point": True},
     {"dtype": "bfloat16", "b_dtype": "int4", "group_size": 16},
     {"dtype": "float16", "b_dtype": "int4", "group_size": 16, "zero_point": True},
+    {"dtype": "bfloat16", "b_dtype": "int4", "group_size": 104},  # tiles reach across its groups
+    {"dtype": "float16", "b_dtype": "int8"},  # one scale for all of a column
 )
 _SIZE_NAMES = ("m", "n", "k")
 GROUPS = (3, 0, 70, 16)  # rows of an unevenly grouped product, n × k of the second size
+GROUPED_KINDS: tuple[dict[str, Any], ...] = (
+    {"dtype": "float16"},
+    {"dtype": "bfloat16"},
+    {"dtype": "tf32"},
+    {"dtype": "int8", "scale": "row_column", "out_dtype": "bfloat16"},
+    {"dtype": "float8_e4m3", "scale": "row_column"},
+    {"dtype": "bfloat16", "b_dtype": "int4", "group_size": 16, "zero_point": True},
+    {"dtype": "float16", "b_dtype": "int8", "group_size": 104},
+)
 
 
 @dataclass(frozen=True)
@@ -82,12 +93,16 @@ def workloads() -> Iterator[Workload]:
     """Every combination that there is; those that contradict themselves are left out."""
     for kind, layout, epilogue in product(KINDS, LAYOUTS, EPILOGUES):
         for m, n, k in SIZES:
-            try:
-                yield matmul(m=m, n=n, k=k, layout=layout, epilogue=epilogue, **kind)
-            except InvalidInputError:
-                continue
-    for dtype, layout in product(("float16", "bfloat16"), LAYOUTS):
-        yield matmul(n=272, k=208, groups=GROUPS, dtype=dtype, layout=layout, epilogue="bias")
+            yield from _legal(m=m, n=n, k=k, layout=layout, epilogue=epilogue, **kind)
+    for kind, layout in product(GROUPED_KINDS, LAYOUTS):
+        yield from _legal(n=272, k=208, groups=GROUPS, layout=layout, epilogue="bias", **kind)
+
+
+def _legal(**params: Any) -> Iterator[Workload]:
+    try:
+        yield matmul(**params)
+    except InvalidInputError:
+        return
 
 
 def combinations(target: Target, dialect: Dialect) -> Iterator[tuple[Template, Workload]]:
