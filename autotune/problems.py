@@ -125,6 +125,12 @@ def reference_for(inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays | None:
     )
 
 
+def is_kept_input(array: npt.NDArray[Any]) -> bool:
+    """Whether it is that very array of a problem that is kept, and so is not written to."""
+    known = (each.problem for each in _kept.values())
+    return any(array is each for problem in known for each in problem.inputs.values())
+
+
 def _found_or_new(workload: Workload, seed: int) -> Problem:
     op = registry.op(workload.op)
     dtypes = {each.name: each.dtype for each in op.arrays(workload) if each.role == "output"}

@@ -88,6 +88,7 @@ class FakeCuda:
         self.contexts = 0  # retained and not given back
         self.lost = ""  # why every call fails
         self.free_bytes = 1 << 30
+        self.uploaded_bytes = 0  # from the host, in all
         self.allocations: dict[int, npt.NDArray[np.uint8]] = {}
         self.library = FakeLibCuda()
         self._texts: dict[bytes, str] = {}
@@ -133,6 +134,7 @@ class FakeCuda:
             mem_alloc=lambda size: FakeAllocation(self, size),
             memcpy_htod=self._write,
             memcpy_dtoh=self._read,
+            memcpy_dtod=self._copy,
             memset_d8=self._fill,
             memset_d32_async=lambda address, _, words, stream: self.at(address, 4 * words),
         )
@@ -178,10 +180,14 @@ class FakeCuda:
         self.depth -= 1
 
     def _write(self, address: int, data: npt.NDArray[Any]) -> None:
+        self.uploaded_bytes += data.nbytes
         self.at(address, data.nbytes)[:] = data.reshape(-1).view(np.uint8)
 
     def _read(self, into: npt.NDArray[Any], address: int) -> None:
         into.reshape(-1).view(np.uint8)[:] = self.at(address, into.nbytes)
+
+    def _copy(self, to: int, source: int, size: int) -> None:
+        self.at(to, size)[:] = self.at(source, size)
 
     def _fill(self, address: int, byte: int, size: int) -> None:
         self.at(address, size)[:] = byte

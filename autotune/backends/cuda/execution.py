@@ -16,6 +16,7 @@ from autotune.backends.cuda.kernels import Kernels
 from autotune.backends.cuda.memory import CudaMemory
 from autotune.backends.cuda.nvml import Telemetry
 from autotune.backends.cuda.timer import Timer
+from autotune.backends.cuda.uploads import Uploads
 from autotune.backends.guarded import GuardedArrays
 from records.canonical import Value
 from search_spaces.kernel import KernelSource
@@ -35,6 +36,10 @@ class Instruments:
         self.host_arrays = HostArrays(session)
         self.telemetry = Telemetry(session.device.pci_bus_id())
         self._arch = arch
+
+    @cached_property
+    def uploads(self) -> Uploads:
+        return Uploads(self.session)
 
     @cached_property
     def timer(self) -> Timer:
@@ -64,7 +69,7 @@ class CudaExecution:
         self._warm_s = 0.0  # of the latest launch, 0 where the next finds other caches
         self._can_graph = True
         self._kernels = Kernels(session, source, binary)
-        allocate = partial(CudaMemory, session)
+        allocate = partial(CudaMemory, session, uploaded=instruments.uploads)
         self._arrays = GuardedArrays(source, inputs, allocate, instruments.host_arrays.empty)
         instruments.telemetry.restart()
         try:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from autotune.backends.cuda.driver import Session
 from records.errors import DeviceError
+
+
+class Uploaded(Protocol):
+    """Knows some arrays on the device already."""
+
+    def write(self, address: int, data: npt.NDArray[Any]) -> bool:
+        """Whether it has copied that array there."""
 
 
 class CudaMemory:
@@ -17,8 +24,9 @@ class CudaMemory:
     Copies wait; so does whatever is enqueued later on our stream and on the default stream.
     """
 
-    def __init__(self, session: Session, size: int) -> None:
+    def __init__(self, session: Session, size: int, *, uploaded: Uploaded | None = None) -> None:
         self._session = session
+        self._uploaded = uploaded
         self._allocation: Any = None
         self.size = size
         with session.active(f"allocating {size} bytes"):
@@ -31,6 +39,8 @@ class CudaMemory:
 
     def write(self, offset: int, data: npt.NDArray[Any]) -> None:
         with self._session.active("copying to the device"):
+            if self._uploaded is not None and self._uploaded.write(self.address + offset, data):
+                return
             if data.nbytes:
                 self._session.cuda.memcpy_htod(self.address + offset, data)
 

@@ -262,3 +262,18 @@ def test_the_measuring_protocol_runs_on_it(fake: FakeCuda, backend: CudaBackend)
     measurement = measure_one(backend, job, binary, plan)
     assert measurement.status is Status.LAUNCH_ERROR
     assert "misaligned address" in measurement.error
+
+
+def test_large_inputs_go_to_the_device_once_for_all_trials(
+    fake: FakeCuda, backend: CudaBackend
+) -> None:
+    moved = []
+    for number in range(2):
+        job = addition.job(number=number, n=1 << 19, dialect="cuda")
+        before = fake.uploaded_bytes
+        plan = TimingPlan(budget_s=0.0)
+        measurement = measure_one(backend, job, backend.compile(job.source), plan)
+        assert measurement.status is Status.OK, measurement.error
+        moved.append(fake.uploaded_bytes - before)
+    inputs_bytes = 2 * 4 << 19
+    assert moved[0] >= inputs_bytes > moved[1]
