@@ -13,6 +13,7 @@ from search_spaces.attention.decode import DECODE_ATTENTION
 from search_spaces.attention.mma_sync import MMA_SYNC_ATTENTION
 from search_spaces.attention.op import ATTENTION
 from search_spaces.attention.portable import PORTABLE_ATTENTION
+from search_spaces.attention.wgmma import WGMMA_ATTENTION
 from search_spaces.matmul.cpu import CPU
 from search_spaces.matmul.mma_sync import MMA_SYNC
 from search_spaces.matmul.op import MATMUL
@@ -38,6 +39,7 @@ _TEMPLATES: list[Template] = [
     PORTABLE_ATTENTION,
     MMA_SYNC_ATTENTION,
     DECODE_ATTENTION,
+    WGMMA_ATTENTION,
 ]
 
 

@@ -414,6 +414,18 @@ static void products_wait(Site &site, const Operand *operands)
     await(mine().products, argument(site, operands, 0));
 }
 
+static void load_matrix_here(Site &site, const Operand *operands)
+{
+    together(site, operands, [&](const Operand **all) {
+        if (site.has("trans")) fail("a transposed load that is not emulated");
+        for (size_t matrix = 0; matrix < site.arguments[0].size(); matrix++)
+            for (int l = 0; l < 32; l++) {
+                const uint64_t row = argument(site, all[matrix * 8 + l / 4], 1);
+                set(site, all[l], 0, matrix, read<uint32_t>(shared_at(row, 16) + l % 4 * 4));
+            }
+    });
+}
+
 static void store_matrix(Site &site, const Operand *operands)
 {
     together(site, operands, [&](const Operand **all) {
@@ -473,6 +485,7 @@ static const std::vector<std::pair<const char *, void (*)(Site &, const Operand 
     {"wgmma.commit_group", products_commit},
     {"wgmma.wait_group", products_wait},
     {"wgmma.fence", nothing},
+    {"ldmatrix", load_matrix_here},
     {"stmatrix", store_matrix},
     {"bar.", named_barrier},
     {"rcp.", reciprocal},

@@ -1,0 +1,161 @@
+"""What a schedule of the wgmma attention asks of the hardware: formulas beside their meaning."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from records.schedule import Schedule
+from records.workload import Workload
+from search_spaces.attention.parameters import Parameters
+
+ROWS = 64  # of queries, for each warpgroup that multiplies
+PANEL = 64  # columns of 16 bits in shared memory, as wide as TMA's widest swizzle
+LINE_BYTES = 128  # of a panel
+SLICE = 16  # columns of Q and K, or rows of V, in one product
+ELEMENT_BYTES = 2
+WARPGROUP = 128  # threads
+ALIGNMENT_BYTES = 1024  # after which the swizzle repeats
+UNIT_REGISTERS = 64 << 10  # of a streaming multiprocessor of compute capability 9.0
+UNIT_SHARED_BYTES = 228 << 10  # the same; each block takes another 1 KiB for the system
+BLOCK_SHARED_BYTES = 1 << 10
+LOADER_REGISTERS = 24
+MAX_REGISTERS = 240  # that setmaxnreg gives here, in steps of 8
+OTHER_REGISTERS = 32  # limits, sums of rows, addresses; NVRTC 13 spills nothing above that
+BIAS_REGISTERS = 4  # more, where scores are capped or biased
+INSTRUCTION_REGISTERS = 30  # beside the sums, that ptxas of CUDA 13 wants for one instruction
+
+
+def ceil_divide(extent: int, size: int) -> int:
+    return -(-extent // size)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An attention workload as the template's formulas see it."""
+
+    given: Parameters
+
+    @classmethod
+    def of(cls, workload: Workload) -> Problem:
+        return cls(Parameters.of(workload))
+
+    @property
+    def q_panels(self) -> int:
+        return ceil_divide(self.given.head_dim, PANEL)
+
+    @property
+    def v_panels(self) -> int:
+        return ceil_divide(self.given.v_dim, PANEL)
+
+    @property
+    def query_slices(self) -> int:
+        """Products along a row of Q, the last one padded with zeros."""
+        return ceil_divide(self.given.head_dim, SLICE)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether scores are products times a factor, and nothing else."""
+        return not self.given.softcap and self.given.bias == "none"
+
+    def packed_heads(self, pack_heads: bool) -> int:
+        """Heads of Q among the rows of a tile."""
+        return self.given.queries_per_kv_head if pack_heads else 1
+
+    def lines(self, pack_heads: bool) -> int:
+        """Heads of all sequences, or groups of them, that have tiles of their own."""
+        return self.given.batch * self.given.heads // self.packed_heads(pack_heads)
+
+    def row_tiles(self, consumers: int, pack_heads: bool) -> int:
+        """Of each line of the longest sequence."""
+        rows = self.given.q_len * self.packed_heads(pack_heads)
+        return ceil_divide(rows, ROWS * consumers)
+
+    def units(self, consumers: int, pack_heads: bool, splits: int) -> int:
+        return self.lines(pack_heads) * self.row_tiles(consumers, pack_heads) * splits
+
+    def stage_bytes(self, tile_n: int) -> int:
+        """A tile of K and one of V."""
+        return (self.q_panels + self.v_panels) * tile_n * LINE_BYTES
+
+    def query_bytes(self, consumers: int) -> int:
+        return self.q_panels * ROWS * consumers * LINE_BYTES
+
+    def shared_bytes(
+        self, consumers: int, tile_n: int, stages: int, store: str, buffers: int
+    ) -> int:
+        """Q, stages, pieces of 16 rows of the output for each warp, barriers; and what aligning
+        costs."""
+        staging = consumers * 4 * buffers * 16 * LINE_BYTES if store == "tma" else 0
+        tiles = self.query_bytes(consumers) + stages * self.stage_bytes(tile_n)
+        return tiles + staging + 16 + 32 * stages + ALIGNMENT_BYTES
+
+    def registers(self, tile_n: int, overlap: bool, query: str) -> int:
+        """Of a thread that multiplies: scores, output, and weights beside scores; all of them where
+        both are in use, else while the first take the place of the others."""
+        weights = tile_n // 4 if overlap else tile_n // 16
+        fragments = tile_n // 2 + weights + self.given.v_dim // 2
+        queries = 4 * self.query_slices if query == "registers" else 0
+        return fragments + queries + OTHER_REGISTERS + (0 if self.is_linear else BIAS_REGISTERS)
+
+    def page_rows(self, tile_n: int) -> int:
+        """Rows of a page that one copy loads; 0 without pages."""
+        return math.gcd(self.given.page_size, tile_n) if self.given.page_size else 0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a schedule cuts a problem."""
+
+    lines: int
+    row_tiles: int  # of a line
+    splits: int  # of the keys of a tile
+    blocks: int  # launched
+
+    @classmethod
+    def of(cls, problem: Problem, schedule: Schedule) -> Grid:
+        consumers, packs, splits = (
+            schedule[name] for name in ("consumers", "pack_heads", "splits")
+        )
+        units = problem.units(consumers, packs, splits)
+        return cls(
+            problem.lines(packs),
+            problem.row_tiles(consumers, packs),
+            splits,
+            min(schedule["blocks"] or units, units),
+        )
+
+    @property
+    def units(self) -> int:
+        return self.lines * self.row_tiles * self.splits
+
+
+def shared_bytes(problem: Problem, schedule: Schedule) -> int:
+    names = ("consumers", "tile_n", "stages", "store", "buffers")
+    return problem.shared_bytes(*_values(schedule, names))
+
+
+def _values(schedule: Schedule, names: tuple[str, ...]) -> list[Any]:
+    return [schedule[name] for name in names]
+
+
+def threads(consumers: int) -> int:
+    return WARPGROUP * (1 + consumers)
+
+
+def launch_registers(consumers: int, resident: int) -> int:
+    """Registers of each thread at launch, by which the compiler is bound: a multiple of 8."""
+    return min(255, UNIT_REGISTERS // (threads(consumers) * resident) // 8 * 8)
+
+
+def consumer_registers(consumers: int, resident: int) -> int:
+    """What a consumer's thread gets when the loader gives its surplus away.
+
+    0 where nothing is to be gained: the launch already gives as many as the compiler may use.
+    """
+    launched = launch_registers(consumers, resident)
+    if launched >= MAX_REGISTERS:
+        return 0
+    surplus = launched - LOADER_REGISTERS
+    return min(MAX_REGISTERS, (launched + surplus // consumers) // 8 * 8)

@@ -1,0 +1,224 @@
+"""Knobs and constraints of the wgmma attention, each constraint with its physical reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from records.target import Target
+from search_spaces.attention.combine import partial_bytes
+from search_spaces.attention.wgmma_resources import (
+    BLOCK_SHARED_BYTES,
+    INSTRUCTION_REGISTERS,
+    ROWS,
+    UNIT_SHARED_BYTES,
+    Problem,
+    ceil_divide,
+    consumer_registers,
+    launch_registers,
+)
+from search_spaces.space import Constraint, Knob, boolean, choice, power_of_two
+
+_SHARED_BYTES = 227 << 10  # of one block of compute capability 9.0
+_WARP_ROWS = 16
+_TILES = (16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
+_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+_MOST_TOGETHER = 256
+_MEMORY = ("consumers", "tile_n", "stages", "store", "buffers")
+
+
+def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
+    lines = problem.lines(False)
+    units = target.limit("units", 132)
+    together = min(_MOST_TOGETHER, 1 << (lines - 1).bit_length())
+    return (
+        choice("consumers", (1, 2, 3), f"warpgroups that multiply, {ROWS} rows of queries each"),
+        choice("tile_n", _TILES, "keys of a tile"),
+        choice("stages", (1, 2, 3, 4, 6), "tiles of K, and of V, in shared memory"),
+        boolean("overlap", "the next scores are computed beside the product with V"),
+        boolean("pingpong", "consumers take turns: one's softmax runs under the other's products"),
+        choice("query", ("shared", "registers"), "where the products read Q"),
+        boolean("lazy", "earlier sums are rescaled only where the maximum rises much"),
+        choice("polynomials", (0, 2, 4, 6), "of 16 exponentials, how many by polynomial"),
+        boolean("pack_heads", "heads that share one of K and V share a tile"),
+        choice("splits", _SPLITS, "parts of the keys, merged by a second kernel"),
+        power_of_two("together", 1, together, "heads whose tiles are taken in turn"),
+        choice("blocks", (0, units, 2 * units), "blocks that stay for all work; 0: one a tile"),
+        choice("resident", (1, 2), "blocks that share a unit of the GPU"),
+        choice(
+            "store", ("tma", "direct"), "the output by shared memory and TMA, or from registers"
+        ),
+        power_of_two("buffers", 1, 4, "pieces of the output that a warp has on the way"),
+        choice("l2_promotion", (128, 256), "bytes that a load brings into L2 at least"),
+    )
+
+
+def constraints(problem: Problem, target: Target) -> tuple[Constraint, ...]:
+    return (
+        *_registers(problem),
+        *_shared_memory(problem, target),
+        *_roles(problem),
+        *_rows(problem),
+        *_splits(problem, target),
+        *_residence(problem, target),
+        *_stores(problem),
+    )
+
+
+def _registers(problem: Problem) -> Iterator[Constraint]:
+    v_dim = problem.given.v_dim
+    yield Constraint(
+        ("tile_n", "overlap", "query", "consumers", "resident"),
+        lambda tile_n, overlap, query, consumers, resident: (
+            problem.registers(tile_n, overlap, query)
+            <= (consumer_registers(consumers, resident) or launch_registers(consumers, resident))
+        ),
+        f"scores of {{tile_n}} keys, weights, {v_dim} columns of output and the rest exceed the "
+        "registers of a thread of {consumers} consumer(s) and {resident} block(s) on a unit of "
+        "65536, and would spill to memory",
+    )
+    yield Constraint(
+        ("tile_n", "consumers", "resident"),
+        lambda tile_n, consumers, resident: (
+            max(tile_n, v_dim) // 2 + INSTRUCTION_REGISTERS <= launch_registers(consumers, resident)
+        ),
+        f"one instruction for {{tile_n}} keys or {v_dim} columns of V takes half as many registers "
+        f"and {INSTRUCTION_REGISTERS}, more than each thread has at the launch of {{consumers}} "
+        "consumer(s) and {resident} block(s) a unit; the compiler refuses it",
+    )
+
+
+def _shared_memory(problem: Problem, target: Target) -> Iterator[Constraint]:
+    available = target.limit("shared_bytes", _SHARED_BYTES)
+    of_two = UNIT_SHARED_BYTES // 2 - BLOCK_SHARED_BYTES
+    yield Constraint(
+        _MEMORY,
+        lambda *sizes: problem.shared_bytes(*sizes) <= available,
+        f"a block has {available} bytes of shared memory; Q, {{stages}} stages of {{tile_n}} keys "
+        "and the pieces of the output need more",
+    )
+    yield Constraint(
+        (*_MEMORY, "resident"),
+        lambda *sizes: sizes[-1] == 1 or problem.shared_bytes(*sizes[:-1]) <= of_two,
+        f"each of two blocks on a unit has {of_two} bytes of shared memory; Q, {{stages}} stages "
+        "of {tile_n} keys and the pieces of the output need more",
+    )
+
+
+def _roles(problem: Problem) -> Iterator[Constraint]:
+    yield Constraint(
+        ("pingpong", "consumers"),
+        lambda pingpong, consumers: not pingpong or consumers > 1,
+        "a single consumer has nobody to take turns with",
+    )
+    yield Constraint(
+        ("pingpong", "overlap"),
+        lambda pingpong, overlap: not pingpong or overlap,
+        "turns are taken for both products of a step, which only overlap issues together",
+    )
+    kv_len = problem.given.kv_len
+    yield Constraint(
+        ("tile_n",),
+        lambda tile_n: tile_n == _TILES[0] or tile_n < 2 * kv_len,
+        f"of {{tile_n}} keys in a tile, half or more would always be padding: there are {kv_len}",
+    )
+    yield Constraint(
+        ("stages", "tile_n"),
+        lambda stages, tile_n: stages <= ceil_divide(kv_len, tile_n),
+        f"{kv_len} keys are fewer tiles of {{tile_n}} than {{stages}} stages, some never used",
+    )
+    page = problem.given.page_size
+    if page:
+        yield Constraint(
+            ("tile_n",),
+            lambda tile_n: tile_n % page == 0 or page % tile_n == 0,
+            f"copies load pages of {page} keys or parts of one; {{tile_n}} keys are neither",
+        )
+
+
+def _rows(problem: Problem) -> Iterator[Constraint]:
+    given = problem.given
+    group = given.queries_per_kv_head
+    yield Constraint(
+        ("pack_heads",),
+        lambda pack_heads: not pack_heads or (group > 1 and _WARP_ROWS % group == 0),
+        f"a warp's {_WARP_ROWS} rows are whole queries of all heads that share K and V only where "
+        f"their number divides {_WARP_ROWS}; it is {group}",
+    )
+    yield Constraint(
+        ("consumers", "pack_heads"),
+        lambda consumers, pack_heads: (
+            consumers == 1
+            or ROWS * (consumers - 1) < given.q_len * problem.packed_heads(pack_heads)
+        ),
+        f"with {{consumers}} consumers of {ROWS} rows each, the last would always have none",
+    )
+    yield Constraint(
+        ("together", "pack_heads"),
+        lambda together, pack_heads: together < 2 * problem.lines(pack_heads),
+        "there are fewer than {together} heads with tiles of their own: the same order again",
+    )
+    yield Constraint(
+        ("together", "pack_heads", "consumers"),
+        lambda together, pack_heads, consumers: (
+            together == 1 or problem.row_tiles(consumers, pack_heads) > 1
+        ),
+        "heads of one tile each are taken in turn anyway",
+    )
+
+
+def _splits(problem: Problem, target: Target) -> Iterator[Constraint]:
+    given = problem.given
+    yield Constraint(
+        ("splits", "tile_n"),
+        lambda splits, tile_n: splits == 1 or splits <= ceil_divide(given.kv_len, tile_n),
+        f"{given.kv_len} keys are fewer tiles of {{tile_n}} than {{splits}} parts",
+    )
+    units = target.limit("units", 132)
+    yield Constraint(
+        ("splits", "consumers", "pack_heads"),
+        lambda splits, consumers, pack_heads: (
+            splits == 1 or problem.units(consumers, pack_heads, 1) * splits <= 4 * units
+        ),
+        f"tiles in {{splits}} parts are more than 4 for each of {units} units, which are busy "
+        "without",
+    )
+    available = target.limit("memory_bytes", None)
+    if available is not None:
+        yield Constraint(
+            ("splits",),
+            lambda splits: partial_bytes(given, splits) <= available,
+            f"results of {{splits}} parts exceed {available} bytes of memory",
+        )
+
+
+def _residence(problem: Problem, target: Target) -> Iterator[Constraint]:
+    units = target.limit("units", 132)
+    yield Constraint(
+        ("blocks", "resident"),
+        lambda blocks, resident: blocks == 0 or blocks == resident * units,
+        f"{{blocks}} blocks do not fill {units} units with {{resident}} each",
+    )
+    yield Constraint(
+        ("blocks", "consumers", "pack_heads", "splits"),
+        lambda blocks, *tiles: blocks == 0 or problem.units(*tiles) > blocks,
+        "there are no more tiles than {blocks} blocks, so that none has a second one to take",
+    )
+
+
+def _stores(problem: Problem) -> Iterator[Constraint]:
+    yield Constraint(
+        ("store", "splits"),
+        lambda store, splits: store == "direct" or splits == 1,
+        "results of {splits} parts go to scratch straight from registers",
+    )
+    yield Constraint(
+        ("store", "buffers"),
+        lambda store, buffers: store == "tma" or buffers == 1,
+        "stores straight from registers pass through no buffers, so {buffers} change nothing",
+    )
+    yield Constraint(
+        ("buffers",),
+        lambda buffers: problem.v_panels % buffers == 0,
+        "pieces are taken in turn, from the first one for every tile: {buffers} do not divide the "
+        f"{problem.v_panels} panel(s) of a row of the output",
+    )
