@@ -20,7 +20,8 @@ from autotune.disturbance import calm, on_this_host
 from autotune.libraries import clean_environment, library
 from autotune.measure import Announce, Phase
 from autotune.messages import Task
-from autotune.problems import Problem, check, problem
+from autotune.problem_files import ProblemFiles
+from autotune.problems import Problem, check, keep_in, problem
 from autotune.runners import Job
 from autotune.workers import Worker, WorkerFailure
 from records.canonical import Value
@@ -89,13 +90,15 @@ class Ring:
     """A child process with a clean environment, in which contests are held one after another.
 
     It starts with the first one, and again after one in which a contender failed. `device`: its
-    canonical name. Used by one thread; close it, or use it in a `with`.
+    canonical name. Inputs and references that take long to make are looked for in `problem_files`.
+    Used by one thread; close it, or use it in a `with`.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, *, problem_files: ProblemFiles | None = None) -> None:
         from autotune.device_names import open_backend
 
         self._device = device
+        self._problem_files = problem_files
         self._worker = Worker(partial(open_backend, device))
         self._knows_libraries = False
 
@@ -111,7 +114,8 @@ class Ring:
         around a call that waits for its result. Elsewhere they are what each launch says the
         device took.
         """
-        task = _ContestTask(registry.op(contest.workload.op), self._device, contest)
+        op, files = registry.op(contest.workload.op), self._problem_files
+        task = _ContestTask(op, self._device, contest, files)
         if contest.libraries and not self._knows_libraries:
             self.close()  # PyTorch must make a CUDA device's primary context before we retain it
             self._knows_libraries = True
@@ -156,9 +160,11 @@ class _ContestTask(Task):
     op: Op
     device: str
     contest: Contest
+    problem_files: ProblemFiles | None
 
     def __call__(self, backend: Backend, announce: Announce) -> list[Standing]:
         registry.OPS.setdefault(self.op.name, self.op)
+        keep_in(self.problem_files)
         announce(Phase.PREPARING)
         contest = self.contest
         facts = problem(contest.workload, contest.seed)

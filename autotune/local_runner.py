@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -48,8 +49,9 @@ class LocalRunner:
 
     A child killed from outside costs nothing but time: the job in flight is done again, once. So
     is one whose child died before its launch. After a launch error or a wrong result the child is
-    replaced too, because a kernel may have damaged its context or its memory. On a GPU the next
-    child finds inputs and references that take long to make in files, which `close` removes.
+    replaced too, because a kernel may have damaged its context or its memory. The next child
+    finds inputs and references that take long to make in `problem_files`: by default in a
+    temporary directory, and on a CPU in none.
 
     Used by one thread, and by one `measure` or `race` at a time. Close it, or use it in a `with`.
     Raises `DeviceError` where the device cannot be opened, and `InvalidInputError` or
@@ -61,6 +63,7 @@ class LocalRunner:
         open_backend: Callable[[], Backend] | str,
         *,
         compile_workers: int | None = None,
+        problem_files: ProblemFiles | None = None,
     ) -> None:
         if isinstance(open_backend, str):
             open_backend = partial(_open_by_name, open_backend)
@@ -71,9 +74,11 @@ class LocalRunner:
         self._environment = dict(ready.environment)
         workers = compile_workers or _default_compile_workers(ready.target)
         self._pool = CompilePool(open_backend, workers)
-        # On a CPU the system would write the files out while kernels are timed.
-        directory = None if ready.target.is_cpu else temporary_directory()
-        self._problem_files = ProblemFiles(directory) if directory else None
+        self._problem_files = problem_files
+        self._own_files: Path | None = None
+        if problem_files is None and not ready.target.is_cpu:  # whose kernels writing disturbs
+            self._own_files = temporary_directory()
+            self._problem_files = ProblemFiles(self._own_files)
 
     @property
     def target(self) -> Target:
@@ -129,8 +134,8 @@ class LocalRunner:
         self._worker.close()
         self._worker.stop()
         self._pool.close()
-        if self._problem_files is not None:
-            shutil.rmtree(self._problem_files.directory, ignore_errors=True)
+        if self._own_files is not None:
+            shutil.rmtree(self._own_files, ignore_errors=True)
 
     def __enter__(self) -> LocalRunner:
         return self

@@ -19,20 +19,20 @@ from records.canonical import canonical_json, digest
 from records.workload import Workload
 
 _PREFIX = "autotune-problems-"
-_KEPT = 2  # as many as a process keeps
 _FREE_FOLD = 4  # as much space must be free as a problem takes, this many times
 _KINDS = ("inputs", "reference", "tolerance")
 
 
 @dataclass(frozen=True)
 class ProblemFiles:
-    """Problems below a directory, one folder each; the latest few stay. Picklable.
+    """Problems below a directory, one folder each; the latest `most` stay. Picklable.
 
     What is loaded is mapped and cannot be written to. Files that cannot be written or read are
     as good as none: the problem is made again.
     """
 
     directory: Path
+    most: int = 2  # a process keeps as many
 
     def save(self, workload: Workload, seed: int, problem: Problem) -> None:
         place = self._place(workload, seed)
@@ -44,11 +44,12 @@ class ProblemFiles:
         with suppress(OSError):
             if not self._has_room(sum(array.nbytes for array in arrays.values())):
                 return
-            staged = Path(tempfile.mkdtemp(dir=self.directory))
+            staged = Path(tempfile.mkdtemp(dir=self.directory, prefix="."))
             for name, array in arrays.items():
                 np.save(staged / f"{name}.npy", array)
+            shutil.rmtree(place, ignore_errors=True)  # of files that could not be read
             os.rename(staged, place)
-            self._forget_all_but(_KEPT)
+            self._forget_all_but(self.most)
 
     def load(self, workload: Workload, seed: int, dtypes: Mapping[str, str]) -> Problem | None:
         """`dtypes` are those of the problem's outputs."""

@@ -49,12 +49,16 @@ step_bench() { race "$1" --write "$work/cuda_matmul.md"; }
 
 step_triton() { race "$1" --triton --shapes 'bfloat16/*' --write "$work/cuda_matmul_triton.md"; }
 
-step_export() { matmul "$1" --export "$work/data"; }
+step_export() {
+    [ -n "$dry" ] || rm -rf "$work/problems"
+    matmul "$1" --export "$work/data"
+}
 
 matmul() {
     local limit_s=$1
     shift
-    run "$limit_s" python3 benchmarks/cuda_matmul.py --db "$database" "$@"
+    run "$limit_s" python3 benchmarks/cuda_matmul.py --db "$database" \
+        --problems "$work/problems" "$@"
 }
 
 tune() { matmul "$1" --tune-only --deadline $(($1 - MARGIN_S)) --shapes "$2"; }
@@ -108,7 +112,8 @@ with contextlib.closing(sqlite3.connect(sys.argv[1])) as source:
         source.backup(copy)
 PYTHON
     [ -d "$work/data" ] && tar -C "$work" -cf "$OUT/data.tar" data
-    tar -C "$work" -czf "$OUT/logs.tar.gz" --exclude=data --exclude=site --exclude='*.db*' .
+    tar -C "$work" -czf "$OUT/logs.tar.gz" --exclude=data --exclude=site --exclude=problems \
+        --exclude='*.db*' .
 }
 
 usage() {

@@ -82,6 +82,13 @@ def test_only_the_latest_few_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert files.load(matmul(m=2, n=1, k=2), 3, {}) is None
 
 
+def test_as_many_as_wanted_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = ProblemFiles(tmp_path, most=4)
+    for n in range(1, 7):
+        made(matmul(m=2, n=n, k=2), files, monkeypatch)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 def test_a_full_disk_and_broken_files_cost_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +103,8 @@ def test_a_full_disk_and_broken_files_cost_nothing(
     (folder / "reference.c.npy").write_bytes(b"")
     again = made(WORKLOAD, files, monkeypatch)
     np.testing.assert_array_equal(again.reference["c"], first.reference["c"])
+    assert [each.name for each in tmp_path.iterdir()] == [folder.name]
+    assert (folder / "reference.c.npy").stat().st_size
     made(WORKLOAD, ProblemFiles(tmp_path / "removed"), monkeypatch)
 
 
@@ -121,3 +130,11 @@ def test_a_runner_removes_what_it_has_kept(
     with LocalRunner(partial(SimulatedBackend, kind=kind), compile_workers=1):
         assert len(list(tmp_path.glob("autotune-problems-*"))) == directories
     assert not list(tmp_path.glob("autotune-problems-*"))
+
+
+def test_files_that_a_runner_is_given_stay(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    with LocalRunner(SimulatedBackend, compile_workers=1, problem_files=ProblemFiles(kept)):
+        pass
+    assert kept.exists()
