@@ -26,6 +26,7 @@ from autotune.contest import Ratio, Ring
 from autotune.device_names import resolve
 from autotune.local_runner import LocalRunner
 from autotune.peaks import Peaks
+from autotune.problem_files import ProblemFiles
 from autotune.rivals import library_record
 from autotune.session import INTERRUPTED
 from autotune.timing import TimingPlan, default_plan
@@ -40,6 +41,7 @@ TUNING_SHARE = 0.6  # of a deadline for both
 LEAST_TUNING_S = 8.0  # inputs, reference, and a few trials
 LEAST_RACE_S = 6.0  # of a case of weight 1, its processes running
 
+_PROBLEMS_KEPT = 64
 _WEIGHTY_ELEMENTS = 2**27  # take as long as everything else about a shape
 _WEIGHTY_FLOPS = 2e12  # of attention: its reference takes them in float64; BLAS hides a matmul's
 
@@ -150,7 +152,7 @@ def tune(
     assert info.target is not None, "resolve gives usable devices"
     plan = _plan(info.target)
     shares = Shares(limit_s, [case.weight for case in cases], least_s=LEAST_TUNING_S)
-    with LocalRunner(info.name) as runner:
+    with LocalRunner(info.name, problem_files=_problem_files(options)) as runner:
         for case, share_s in zip(cases, shares, strict=True):
             if not share_s:
                 print(f"{case.name}: no time left", flush=True)
@@ -181,7 +183,8 @@ def race(
     device_peaks = _peaks(options.device)
     rows: list[Row] = []
     absent: list[str] = []
-    with Ring(resolve(options.device).name) as ring:
+    files = _problem_files(options)
+    with Ring(resolve(options.device).name, problem_files=files) as ring:
         for case, share_s in zip(cases, shares, strict=True):
             try:
                 if not share_s or shares.left_s < LEAST_RACE_S * case.weight:
@@ -235,6 +238,13 @@ def _raced(shown: Table, case: Case, options: argparse.Namespace, ring: Ring) ->
     return result
 
 
+def _problem_files(options: argparse.Namespace) -> ProblemFiles | None:
+    if options.problems is None:
+        return None
+    options.problems.mkdir(parents=True, exist_ok=True)
+    return ProblemFiles(options.problems, most=_PROBLEMS_KEPT)
+
+
 def _plan(target: Target) -> TimingPlan:
     """Shorter than by default: more schedules in the time there is, the device being warm."""
     return replace(default_plan(target), warmup_s=0.02, budget_s=0.2)
@@ -263,6 +273,12 @@ def parser(shown: Table, description: str, **defaults: Any) -> argparse.Argument
     )
     options.add_argument(
         "--deadline", type=float, metavar="SECONDS", help="for everything; shared out by size"
+    )
+    options.add_argument(
+        "--problems",
+        type=Path,
+        metavar="DIRECTORY",
+        help="keep inputs and references there for the next command: up to 1.5 GB a shape",
     )
     options.add_argument("--tune-only", action="store_true", help="no race")
     options.add_argument(
