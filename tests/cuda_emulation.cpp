@@ -174,10 +174,12 @@ static size_t warp_members()
     return fibres.size() - first < 32 ? fibres.size() - first : 32;
 }
 
+#ifndef EMULATION_CLUSTERS
 void wait_for_block(const void *place)
 {
     meet(meetings.back(), fibres.size(), place, [] {});
 }
+#endif
 
 void wait_for_warp(const void *place)
 {
@@ -289,12 +291,14 @@ static void set(const Site &site, const Operand *operands, size_t at, size_t par
     memcpy(operands[site.arguments.at(at).at(part)].at, &value, sizeof value);
 }
 
+#ifndef EMULATION_CLUSTERS  // which tell their blocks' memories apart
 static unsigned char *shared_at(uint64_t address, unsigned bytes)
 {
     if (address + bytes > SHARED_BYTES) fail("an address outside of shared memory");
     if (address % bytes) fail("an address in shared memory that is not aligned");
     return shared_memory + address;
 }
+#endif
 
 // Each lane's operands in meeting.operands.
 template <typename ACT> static void together(Site &site, const Operand *operands, ACT act)
@@ -478,6 +482,11 @@ static void exponential(Site &site, const Operand *operands)
     set(site, operands, 0, 0, (float)exp2((double)float_argument(site, operands, 1)));
 }
 
+static void reciprocal(Site &site, const Operand *operands)
+{
+    set(site, operands, 0, 0, 1.0f / float_argument(site, operands, 1));
+}
+
 static void load_global(Site &site, const Operand *operands)
 {
     const uint64_t from = argument(site, operands, 1);
@@ -504,6 +513,7 @@ static const std::vector<std::pair<const char *, void (*)(Site &, const Operand 
     {"cvt.", convert},
     {"fma.", fuse},
     {"ex2.", exponential},
+    {"rcp.", reciprocal},
     {"ld.global", load_global},
     {"st.global", store_global},
 };

@@ -75,6 +75,7 @@ class Decode:
             workload_defines(given, dialect),
             _defines(problem, schedule),
             _text("dialects/tensor_core.h"),
+            _text("attention/exponentials.h"),
             sequence_text(),
             *(_text(f"attention/{name}") for name in _HEADERS),
             *([combine_text()] if scratch else []),

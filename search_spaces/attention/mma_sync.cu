@@ -23,6 +23,9 @@
 #ifndef TILES_H
 #include "../matmul/tiles.h"
 #endif
+#ifndef EXPONENTIALS_H
+#include "exponentials.h"
+#endif
 #ifndef SEQUENCE_H
 #include "sequence.h"
 #endif

@@ -27,6 +27,7 @@ _SINCE = 80  # the compute capability (x 10) of cp.async and of products of bflo
 _TEXTS = (
     "dialects/tensor_core.h",
     "matmul/tiles.h",
+    "attention/exponentials.h",
     "attention/sequence.h",
     "attention/warp_tiles.h",
     "attention/warp_softmax.h",

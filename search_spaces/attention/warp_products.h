@@ -142,6 +142,28 @@ FUNCTION bool sees(const Place &place, int tile_key)
     return tile_key < place.end_seen && tile_key + TILE_KEYS > place.first_seen;
 }
 
+// What is added to the scores of a row and of two neighbouring keys, the first of which is `behind`
+// keys before the row's position. Keys beyond the last one have any.
+FUNCTION void bias_of_pair(float (&added)[2], const Bias &bias, int query, int key, float behind)
+{
+#if ALIBI
+    added[0] = -bias.slope * fabsf(behind);
+    added[1] = -bias.slope * fabsf(behind - 1.0f);
+#elif BIAS
+    const STORED *from = bias.first + (OFFSET)query * KV_LEN + key;
+    if (KV_LEN % 2 == 0) {
+        const unsigned pair = key < KV_LEN ? *(const unsigned *)from : 0;
+        added[0] = STORED_TO_FLOAT((STORED)pair) * LOG2_E;
+        added[1] = STORED_TO_FLOAT((STORED)(pair >> 16)) * LOG2_E;
+    } else {
+        added[0] = key < KV_LEN ? STORED_TO_FLOAT(from[0]) * LOG2_E : 0.0f;
+        added[1] = key + 1 < KV_LEN ? STORED_TO_FLOAT(from[1]) * LOG2_E : 0.0f;
+    }
+#else
+    added[0] = added[1] = 0.0f;
+#endif
+}
+
 // Scores in their final form, minus infinity where a key is not seen.
 FUNCTION void finish_scores(Scores &scores, const Place &place, const Biases &biases, int tile_key,
                             float factor)
@@ -157,16 +179,19 @@ FUNCTION void finish_scores(Scores &scores, const Place &place, const Biases &bi
         for (int half = 0; half < 2; half++) {
             const int query = query_of(place, row_of(place, i, half));
             const int first = first_key(place.s, query), end = end_key(place.s, query);
+            const float behind = (float)(query_position(place.s, query) - lane_key);
 #pragma unroll
             for (int j = 0; j < TILE_KEYS / 8; j++) {
+                const int key = lane_key + j * 8;
+                float added[2];
+                bias_of_pair(added, biases[i][half], query, key, behind - (float)(j * 8));
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
-                    const int key = lane_key + j * 8 + e;
                     float &x = scores[i][j][half * 2 + e];
-                    const bool seen = !crossed || ((!WINDOW || key >= first) && key < end);
-                    if (!LATE_FACTOR && seen)
-                        x = score(x * factor, biases[i][half], place.s, query, key);
-                    if (!seen) x = MINUS_INFINITY;
+                    if (!LATE_FACTOR) x = capped(x * factor);
+                    if (!SCORE_IS_LINEAR) x += added[e];
+                    if (crossed && !((!WINDOW || key + e >= first) && key + e < end))
+                        x = MINUS_INFINITY;
                 }
             }
         }

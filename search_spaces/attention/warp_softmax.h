@@ -1,10 +1,14 @@
 // The softmax of scores that a warp keeps as sums of tensor cores, tile of keys by tile of keys
 // (online softmax: Milakov and Gimelshein, arXiv:1805.02867): four lanes share a row.
 //
-// Stands after cuda.h. Scores are in units of log2, or become so by a factor in the exponent.
+// Stands after exponentials.h. Scores are in units of log2, or become so by a factor in the exponent.
 
 #ifndef WARP_SOFTMAX_H
 #define WARP_SOFTMAX_H
+
+#ifndef EXPONENTIALS_H
+#include "exponentials.h"
+#endif
 
 #ifndef IS_BFLOAT
 #define IS_BFLOAT 0  // 1: weights are bfloat16; 0: float16
@@ -15,27 +19,6 @@
 #endif
 
 // ---- 2^x, for x up to about 8; 0 for minus infinity
-
-FUNCTION float exp2_special(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-// 2^x = 2^n 2^f with a whole n and |f| <= 1/2: a polynomial that is right to 2.6e-6 (fitted for the
-// least relative error), n added to the exponent (FlashAttention-4 does so with one of degree 3).
-FUNCTION float exp2_polynomial(float x)
-{
-    const float whole = 12582912.0f;  // 1.5 * 2^23: beside it a sum keeps whole numbers alone
-    const float shifted = x + whole, f = x - (shifted - whole);
-    float y = fmaf(f, 0.00957010188f, 0.0559178639f);
-    y = fmaf(f, y, 0.240247449f);
-    y = fmaf(f, y, 0.693121814f);
-    y = fmaf(f, y, 0.999999261f);
-    y = __uint_as_float(__float_as_uint(y) + (__float_as_uint(shifted) << 23));
-    return x < -126.0f ? 0.0f : y;
-}
 
 // `which` of a thread's exponentials, known when it compiles; OF_8 of eight are the latter.
 template <int OF_8> FUNCTION float weight(float x, int which)

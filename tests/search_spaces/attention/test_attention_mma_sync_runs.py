@@ -41,7 +41,7 @@ WORKLOADS = (
         **GROUPED, q_len=70, kv_len=130, head_dim=32, window=20, causal=True, bias="alibi", **HALF
     ),
     attention(batch=2, heads=2, q_len=33, kv_len=65, head_dim=17, v_dim=19, bias="full", **HALF),
-    attention(heads=2, q_len=33, head_dim=20, v_dim=26, bias="head", causal=True, **BFLOAT),
+    attention(heads=2, q_len=33, kv_len=50, head_dim=20, v_dim=26, bias="head", causal=True, **BFLOAT),
     attention(
         **GROUPED, q_lens=(5, 0, 33, 17), kv_lens=(9, 4, 70, 0), head_dim=64, layout="bshd",
         causal=True, lse=True, **HALF,

@@ -402,6 +402,53 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 
 #endif
 
+// 2^x and what follows from it, by the units for special functions (16 for 128 lanes, from sm_80 to
+// sm_100) and beside them. Stands after cuda.h and before sequence.h, whose functions use it.
+
+#ifndef EXPONENTIALS_H
+#define EXPONENTIALS_H
+
+// 0 for minus infinity; relative error 2^-22 (PTX ISA 8.5, ex2).
+FUNCTION float exp2_special(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Relative error 2^-23 (PTX ISA 8.5, rcp).
+FUNCTION float reciprocal_special(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Its absolute error is small, 2^-22, and that is what counts in a score.
+FUNCTION float tanh_special(float x)
+{
+    return 1.0f - 2.0f * reciprocal_special(1.0f + exp2_special(2.885390081777927f * x));
+}
+
+// 2^x = 2^n 2^f with a whole n and |f| <= 1/2: a polynomial that is right to 2.6e-6 (fitted for the
+// least relative error), n added to the exponent (FlashAttention-4 does so with one of degree 3).
+FUNCTION float exp2_polynomial(float x)
+{
+    const float whole = 12582912.0f;  // 1.5 * 2^23: beside it a sum keeps whole numbers alone
+    const float shifted = x + whole, f = x - (shifted - whole);
+    float y = fmaf(f, 0.00957010188f, 0.0559178639f);
+    y = fmaf(f, y, 0.240247449f);
+    y = fmaf(f, y, 0.693121814f);
+    y = fmaf(f, y, 0.999999261f);
+    y = __uint_as_float(__float_as_uint(y) + (__float_as_uint(shifted) << 23));
+    return x < -126.0f ? 0.0f : y;
+}
+
+#define EXP2(x) exp2_special(x)
+#define TANH(x) tanh_special(x)
+
+#endif
+
 // Where the rows of an attention lie, which keys a query sees, and what a score is: the workload's
 // side of every kernel of attention, in the neutral macros of the preludes. What the workload lacks
 // compiles away. The macros that describe it stand above, written by defines.py.
@@ -1005,10 +1052,14 @@ template <int WIDTH> struct ValueFragments {
 // The softmax of scores that a warp keeps as sums of tensor cores, tile of keys by tile of keys
 // (online softmax: Milakov and Gimelshein, arXiv:1805.02867): four lanes share a row.
 //
-// Stands after cuda.h. Scores are in units of log2, or become so by a factor in the exponent.
+// Stands after exponentials.h. Scores are in units of log2, or become so by a factor in the exponent.
 
 #ifndef WARP_SOFTMAX_H
 #define WARP_SOFTMAX_H
+
+#ifndef EXPONENTIALS_H
+#include "exponentials.h"
+#endif
 
 #ifndef IS_BFLOAT
 #define IS_BFLOAT 0  // 1: weights are bfloat16; 0: float16
@@ -1019,27 +1070,6 @@ template <int WIDTH> struct ValueFragments {
 #endif
 
 // ---- 2^x, for x up to about 8; 0 for minus infinity
-
-FUNCTION float exp2_special(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-// 2^x = 2^n 2^f with a whole n and |f| <= 1/2: a polynomial that is right to 2.6e-6 (fitted for the
-// least relative error), n added to the exponent (FlashAttention-4 does so with one of degree 3).
-FUNCTION float exp2_polynomial(float x)
-{
-    const float whole = 12582912.0f;  // 1.5 * 2^23: beside it a sum keeps whole numbers alone
-    const float shifted = x + whole, f = x - (shifted - whole);
-    float y = fmaf(f, 0.00957010188f, 0.0559178639f);
-    y = fmaf(f, y, 0.240247449f);
-    y = fmaf(f, y, 0.693121814f);
-    y = fmaf(f, y, 0.999999261f);
-    y = __uint_as_float(__float_as_uint(y) + (__float_as_uint(shifted) << 23));
-    return x < -126.0f ? 0.0f : y;
-}
 
 // `which` of a thread's exponentials, known when it compiles; OF_8 of eight are the latter.
 template <int OF_8> FUNCTION float weight(float x, int which)
@@ -1251,6 +1281,28 @@ FUNCTION bool sees(const Place &place, int tile_key)
     return tile_key < place.end_seen && tile_key + TILE_KEYS > place.first_seen;
 }
 
+// What is added to the scores of a row and of two neighbouring keys, the first of which is `behind`
+// keys before the row's position. Keys beyond the last one have any.
+FUNCTION void bias_of_pair(float (&added)[2], const Bias &bias, int query, int key, float behind)
+{
+#if ALIBI
+    added[0] = -bias.slope * fabsf(behind);
+    added[1] = -bias.slope * fabsf(behind - 1.0f);
+#elif BIAS
+    const STORED *from = bias.first + (OFFSET)query * KV_LEN + key;
+    if (KV_LEN % 2 == 0) {
+        const unsigned pair = key < KV_LEN ? *(const unsigned *)from : 0;
+        added[0] = STORED_TO_FLOAT((STORED)pair) * LOG2_E;
+        added[1] = STORED_TO_FLOAT((STORED)(pair >> 16)) * LOG2_E;
+    } else {
+        added[0] = key < KV_LEN ? STORED_TO_FLOAT(from[0]) * LOG2_E : 0.0f;
+        added[1] = key + 1 < KV_LEN ? STORED_TO_FLOAT(from[1]) * LOG2_E : 0.0f;
+    }
+#else
+    added[0] = added[1] = 0.0f;
+#endif
+}
+
 // Scores in their final form, minus infinity where a key is not seen.
 FUNCTION void finish_scores(Scores &scores, const Place &place, const Biases &biases, int tile_key,
                             float factor)
@@ -1266,16 +1318,19 @@ FUNCTION void finish_scores(Scores &scores, const Place &place, const Biases &bi
         for (int half = 0; half < 2; half++) {
             const int query = query_of(place, row_of(place, i, half));
             const int first = first_key(place.s, query), end = end_key(place.s, query);
+            const float behind = (float)(query_position(place.s, query) - lane_key);
 #pragma unroll
             for (int j = 0; j < TILE_KEYS / 8; j++) {
+                const int key = lane_key + j * 8;
+                float added[2];
+                bias_of_pair(added, biases[i][half], query, key, behind - (float)(j * 8));
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
-                    const int key = lane_key + j * 8 + e;
                     float &x = scores[i][j][half * 2 + e];
-                    const bool seen = !crossed || ((!WINDOW || key >= first) && key < end);
-                    if (!LATE_FACTOR && seen)
-                        x = score(x * factor, biases[i][half], place.s, query, key);
-                    if (!seen) x = MINUS_INFINITY;
+                    if (!LATE_FACTOR) x = capped(x * factor);
+                    if (!SCORE_IS_LINEAR) x += added[e];
+                    if (crossed && !((!WINDOW || key + e >= first) && key + e < end))
+                        x = MINUS_INFINITY;
                 }
             }
         }
@@ -1366,6 +1421,9 @@ FUNCTION void begin(Rows &rows, Sums &sums)
 #endif
 #ifndef TILES_H
 #include "../matmul/tiles.h"
+#endif
+#ifndef EXPONENTIALS_H
+#include "exponentials.h"
 #endif
 #ifndef SEQUENCE_H
 #include "sequence.h"
