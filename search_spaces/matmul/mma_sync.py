@@ -14,7 +14,6 @@ from search_spaces.matmul.mma_sync_space import constraints, knobs
 from search_spaces.matmul.mma_sync_stats import shared_bytes, statistics, threads
 from search_spaces.matmul.op import MATMUL
 from search_spaces.matmul.parameters import Parameters
-from search_spaces.matmul.row_groups import row_group_defines
 from search_spaces.matmul.tensor_core_code import (
     REDUCE_THREADS,
     kernel_text,
@@ -23,6 +22,7 @@ from search_spaces.matmul.tensor_core_code import (
     reduce_launch,
     rejected_group_size,
     rejected_sizes,
+    row_group_code,
 )
 from search_spaces.matmul.tensor_core_types import rejected_types, type_defines
 from search_spaces.space import SearchSpace
@@ -65,7 +65,7 @@ class MmaSync:
         parts = (
             dialect.prelude,
             _defines(given, problem, schedule, dialect),
-            _row_groups(problem, schedule, epilogue),
+            row_group_code(given, schedule["block_m"], epilogue),
             store_code(workload, dialect),
             epilogue.text,
             *map(kernel_text, _texts(given, bool(partial_bytes))),
@@ -119,13 +119,6 @@ def _defines(given: Parameters, problem: Problem, schedule: Schedule, dialect: D
     return "".join(f"#define {name} {value}\n" for name, value in values.items())
 
 
-def _row_groups(problem: Problem, schedule: Schedule, epilogue: EpilogueCode) -> str:
-    """The table of groups of rows; and how an epilogue that asks for one finds it."""
-    asked = problem.groups and "EPILOGUE_GROUP" in epilogue.text
-    how = "#define EPILOGUE_GROUP(row) (product)\n" if asked else ""
-    return row_group_defines(problem.groups, schedule["block_m"]) + how
-
-
 def _launches(
     given: Parameters, problem: Problem, schedule: Schedule, epilogue: EpilogueCode
 ) -> tuple[Launch, ...]:
@@ -140,4 +133,4 @@ def _launches(
     )
     if grid.parts == 1:
         return (main,)
-    return (main, reduce_launch(problem.m, problem.n, problem.batch, finish))
+    return (main, reduce_launch(given, finish))

@@ -1,4 +1,4 @@
-// C = epilogue(A B) for at most 16 rows of A: weights B at memory bandwidth (sm_80 on).
+// C = epilogue(A B) for at most 16 rows of A, or of each group of rows: weights B at memory bandwidth (sm_80 on).
 //
 // Every element of B is used M times and read once, so that the time is that of reading B. What
 // counts is the bytes under way: each thread keeps STAGES - 1 rounds of asynchronous copies, of 16
@@ -13,7 +13,7 @@
 // of both alike, so that a thread's 16 bytes are fragments as they come. A quantised B becomes
 // numbers in between, two at a time.
 //
-//   matmul:  groups (columns of C / BLOCK_N, SPLIT_K, BATCH); writes C, or sums of a part of k
+//   matmul:  groups (columns of C / BLOCK_N, SPLIT_K, BATCH or groups with rows); writes C, or sums of a part of k
 //   reduce:  adds the parts (split_k.h), only if SPLIT_K > 1
 
 #ifndef KERNEL
@@ -29,7 +29,7 @@
 // ---- The workload
 
 #ifndef M
-#define M 1  // rows of C, at most 16
+#define M 1  // rows of C, of all groups together
 #endif
 #ifndef N
 #define N 4096  // columns of C
@@ -63,6 +63,12 @@
 #define ZERO_POINT 0               // 1: there are zeros
 #define GROUP_SIZE_K K             // neighbours in k that share a scale: all, or a multiple of 8
 #define IS_BFLOAT 0                // 1: A, scales and zeros are bfloat16; 0: float16
+#endif
+#ifndef ROW_GROUPS
+#define ROW_GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0 if all are
+#define ROWS M        // of a product, at most 16: all, or those of the largest group
+#elif !defined(ROW_GROUPS_H)
+#include "row_groups.h"  // every group is one tile
 #endif
 #ifndef EPILOGUE
 #define EPILOGUE_PARAMETERS                   // further kernel parameters, each after a comma
@@ -125,7 +131,7 @@
 #define CHUNKS ((K + CHUNK_K - 1) / CHUNK_K)
 #define GUARD_K (K % CHUNK_K != 0)
 #define GUARD_N (N % BLOCK_N != 0)
-#define TILES_M ((M + 7) / 8)  // tensor cores take 8 rows of A
+#define TILES_M ((ROWS + 7) / 8)  // tensor cores take 8 rows of A
 
 // ---- Which elements a lane loads: the first one of vector v, from the group's and step's first
 
@@ -195,10 +201,10 @@ FUNCTION void copy_vector(unsigned char *to, const unsigned char *from, int left
     }
 }
 
-// VECTOR neighbours in k of a row of A.
-FUNCTION uint4 load_row(const STORED *a, int row, int k)
+// VECTOR neighbours in k of a row of A, which has `rows`; then zeros.
+FUNCTION uint4 load_row(const STORED *a, int rows, int row, int k)
 {
-    const int left = M % 8 == 0 || !USE_MMA || row < M ? (GUARD_K ? K - k : VECTOR) : 0;
+    const int left = row < rows ? (GUARD_K ? K - k : VECTOR) : 0;
     if (A_ALONG_K) return load_vector(a + (size_t)row * K + k, left);
     unsigned words[4] = {0, 0, 0, 0};
 #pragma unroll
@@ -263,7 +269,7 @@ FUNCTION unsigned fragment(const uint4 (&w)[VECTORS], int j, int half, int i)
 }
 
 FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const STORED *a,
-                            int column, int k SCALE_PARAMETERS)
+                            int row_count, int column, int k SCALE_PARAMETERS)
 {
     const int lane = LOCAL_ID(0) % 32;
 #if QUANTISED
@@ -275,7 +281,7 @@ FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const
         unsigned rows[TILES_M][4];
 #pragma unroll
         for (int tile = 0; tile < TILES_M; tile++) {
-            uint4 v = load_row(a, tile * 8 + lane / 4, step);
+            uint4 v = load_row(a, row_count, tile * 8 + lane / 4, step);
 #if QUANTISED
             v = in_order(v);
 #endif
@@ -322,7 +328,7 @@ FUNCTION void share(PARTIAL *shared, Sums &sums)
             for (int at = 0; at < TILES_M * 4; at++) {
                 const int i = at % 4, row = at / 4 * 8 + sum_column(lane, i);
                 const int column = B_ALONG_K ? sum_row(lane, i) : lane / 4 * VECTOR + 2 * j + i / 2;
-                if (row < M)
+                if (row < ROWS)
                     shared[row * BLOCK_N + group * GROUP_COLUMNS + column] = sums[group][j][at / 4][i];
             }
         }
@@ -331,21 +337,21 @@ FUNCTION void share(PARTIAL *shared, Sums &sums)
 
 #elif B_ALONG_K
 
-typedef SUM Sums[GROUPS][M];
+typedef SUM Sums[GROUPS][ROWS];
 
 FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const STORED *a,
-                            int column, int k)
+                            int row_count, int column, int k)
 {
-    uint4 rows[M];
+    uint4 rows[ROWS];
 #pragma unroll
-    for (int row = 0; row < M; row++) rows[row] = load_row(a, row, k + LOCAL_ID(0) % 32 * VECTOR);
+    for (int row = 0; row < ROWS; row++) rows[row] = load_row(a, row_count, row, k + LOCAL_ID(0) % 32 * VECTOR);
 #pragma unroll
     for (int i = 0; i < VECTOR; i++) {
         SUM weights[GROUPS];
 #pragma unroll
         for (int group = 0; group < GROUPS; group++) weights[group] = element(w[group][0], i);
 #pragma unroll
-        for (int row = 0; row < M; row++) {
+        for (int row = 0; row < ROWS; row++) {
             const SUM x = element(rows[row], i);
 #pragma unroll
             for (int group = 0; group < GROUPS; group++) sums[group][row] += x * weights[group];
@@ -359,7 +365,7 @@ FUNCTION void share(PARTIAL *shared, Sums &sums)
 #pragma unroll
     for (int group = 0; group < GROUPS; group++) {
 #pragma unroll
-        for (int row = 0; row < M; row++) {
+        for (int row = 0; row < ROWS; row++) {
             SUM sum = sums[group][row];
 #pragma unroll
             for (int apart = 16; apart > 0; apart /= 2)
@@ -371,14 +377,14 @@ FUNCTION void share(PARTIAL *shared, Sums &sums)
 
 #else
 
-typedef SUM Sums[GROUPS][VECTOR][M];
+typedef SUM Sums[GROUPS][VECTOR][ROWS];
 
 FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const STORED *a,
-                            int column, int k)
+                            int row_count, int column, int k)
 {
-    uint4 rows[M];
+    uint4 rows[ROWS];
 #pragma unroll
-    for (int row = 0; row < M; row++) rows[row] = load_row(a, row, k);
+    for (int row = 0; row < ROWS; row++) rows[row] = load_row(a, row_count, row, k);
 #pragma unroll
     for (int group = 0; group < GROUPS; group++) {
 #pragma unroll
@@ -387,7 +393,7 @@ FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const
             for (int j = 0; j < VECTOR; j++) {
                 const SUM weight = element(w[group][step], j);
 #pragma unroll
-                for (int row = 0; row < M; row++)
+                for (int row = 0; row < ROWS; row++)
                     sums[group][j][row] += element(rows[row], step) * weight;
             }
         }
@@ -399,7 +405,7 @@ FUNCTION void share(PARTIAL *shared, Sums &sums)
 #pragma unroll
     for (int group = 0; group < GROUPS; group++) {
 #pragma unroll
-        for (int row = 0; row < M; row++) {
+        for (int row = 0; row < ROWS; row++) {
 #pragma unroll
             for (int j = 0; j < VECTOR; j++)
                 shared[row * BLOCK_N + group * GROUP_COLUMNS + LOCAL_ID(0) % 32 * VECTOR + j] =
@@ -437,17 +443,24 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
 {
     extern __shared__ __align__(128) unsigned char shared[];
 
-    const int part = GROUP_ID(1), batch = GROUP_ID(2);
+    const int part = GROUP_ID(1);
+#if ROW_GROUPS
+    const RowGroup group = row_group_of_tile(GROUP_ID(2));
+    const int batch = 0, product = group.index, first_row = group.first_row;
+    const int row_count = group.end_row - first_row;
+#else
+    const int batch = GROUP_ID(2), product = batch, first_row = 0, row_count = M;
+#endif
     const int warp_k = LOCAL_ID(0) / 32 % WARPS_K, warp_n = LOCAL_ID(0) / 32 / WARPS_K;
     const int first_column = GROUP_ID(0) * BLOCK_N, own_column = warp_n * COLUMNS;
     const int first_chunk = first_step_of(part, CHUNKS, SPLIT_K);
     const int chunks = steps_of(part, CHUNKS, SPLIT_K);
-    a += (size_t)batch * M * K;
-    b += (size_t)batch * K * N * B_BITS / 8;
+    a += (size_t)batch * M * K + (size_t)first_row * (A_ALONG_K ? K : 1);
+    b += (size_t)product * K * N * B_BITS / 8;
 #if QUANTISED
-    b_scale += (size_t)batch * (K / GROUP_SIZE_K) * N;
+    b_scale += (size_t)product * (K / GROUP_SIZE_K) * N;
 #if ZERO_POINT
-    b_zero += (size_t)batch * (K / GROUP_SIZE_K) * N;
+    b_zero += (size_t)product * (K / GROUP_SIZE_K) * N;
 #else
     const ushort *b_zero = b_scale;  // never read
 #endif
@@ -480,7 +493,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
         for (int i = 0; i < UNROLL; i++) {
             uint4 weights[GROUPS][VECTORS];
             load_weights(weights, own + (stage * UNROLL + i) * STEP_BYTES);
-            multiply_step(sums, weights, a, first_column + own_column,
+            multiply_step(sums, weights, a, row_count, first_column + own_column,
                           own_k + chunk * CHUNK_K + i * STEP_K SCALES);
         }
         free_stage = stage;
@@ -489,19 +502,19 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
 
     copy_wait<0>();
     __syncthreads();                     // the copies are used up, and make room
-    PARTIAL *parts = (PARTIAL *)shared;  // WARPS_K x M x BLOCK_N
-    share(parts + warp_k * M * BLOCK_N + own_column, sums);
+    PARTIAL *parts = (PARTIAL *)shared;  // WARPS_K x ROWS x BLOCK_N
+    share(parts + warp_k * ROWS * BLOCK_N + own_column, sums);
     __syncthreads();
-    for (int i = LOCAL_ID(0); i < M * BLOCK_N; i += THREADS) {
+    for (int i = LOCAL_ID(0); i < ROWS * BLOCK_N; i += THREADS) {
         const int row = i / BLOCK_N, column = first_column + i % BLOCK_N;
-        if (GUARD_N && column >= N) continue;
+        if ((GUARD_N && column >= N) || row >= row_count) continue;
         PARTIAL total = 0;
 #pragma unroll
-        for (int warp = 0; warp < WARPS_K; warp++) total += parts[warp * M * BLOCK_N + i];
+        for (int warp = 0; warp < WARPS_K; warp++) total += parts[warp * ROWS * BLOCK_N + i];
 #if SPLIT_K > 1
-        partial[(((size_t)batch * SPLIT_K + part) * M + row) * N + column] = total;
+        partial[(((size_t)batch * SPLIT_K + part) * M + first_row + row) * N + column] = total;
 #else
-        const size_t c_row = (size_t)batch * M + row;
+        const size_t c_row = (size_t)batch * M + first_row + row;
         c[c_row * N + column] = VALUE_TO_C(EPILOGUE((VALUE)total, c_row, column));
 #endif
     }

@@ -23,6 +23,7 @@ from search_spaces.matmul.tensor_core_code import (
     reduce_launch,
     rejected_group_size,
     rejected_sizes,
+    row_group_code,
 )
 from search_spaces.matmul.tensor_core_types import capability, product
 from search_spaces.space import SearchSpace
@@ -40,7 +41,8 @@ _TO_SUM = {  # dtype of A and B -> an element to what is added
 
 
 class Skinny:
-    """`Template` for CUDA from sm_80 on, and at most 16 rows of A; the text is `skinny.cu`.
+    """`Template` for CUDA from sm_80 on, and at most 16 rows of A, or of each group of rows.
+    The text is `skinny.cu`.
 
     Sums are float32 (int32 for int8), also where `accumulate` allows float16; tf32 is multiplied
     as float32. A quantised B is restored, in the dtype of A, on its way to the tensor cores.
@@ -54,8 +56,9 @@ class Skinny:
 
     def rejects(self, workload: Workload, target: Target) -> str:
         given = Parameters.of(workload)
-        if given.m > MAX_ROWS:
-            return f"it keeps all rows of C in registers, at most {MAX_ROWS}, not {given.m}"
+        rows = max(given.groups, default=given.m)
+        if rows > MAX_ROWS:
+            return f"it keeps all rows of a product in registers, at most {MAX_ROWS}, not {rows}"
         if given.dtype not in _TO_SUM:
             return f"it multiplies {', '.join(_TO_SUM)}, not {given.dtype}"
         since = _SINCE.get(given.dtype, 80)
@@ -65,12 +68,7 @@ class Skinny:
         if given.epilogue_dtype not in known:
             known_names = ", ".join(known)
             return f"{target} does not compute in {given.epilogue_dtype}, only in {known_names}"
-        return (
-            _rejected_quantised(given)
-            or _rejected_form(given)
-            or rejected_sizes(given)
-            or _rejected_rows(workload)
-        )
+        return _rejected_quantised(given) or rejected_sizes(given) or _rejected_rows(workload)
 
     def space(self, workload: Workload, target: Target) -> SearchSpace:
         problem = Problem.of(workload)
@@ -90,10 +88,12 @@ class Skinny:
         parts = (
             dialect.prelude,
             _defines(given, problem, schedule, dialect),
+            row_group_code(given, MAX_ROWS, epilogue),
             store_code(workload, dialect),
             epilogue.text,
             kernel_text("dialects/tensor_core.h"),
             kernel_text("matmul/tiles.h"),
+            *([kernel_text("matmul/row_groups.h")] if given.groups else []),
             *([kernel_text("matmul/quantised.h")] if given.quantised else []),
             *([kernel_text("matmul/split_k.h")] if partial_bytes else []),
             kernel_text("matmul/skinny.cu"),
@@ -108,12 +108,6 @@ class Skinny:
 
 
 SKINNY = Skinny()
-
-
-def _rejected_form(given: Parameters) -> str:
-    if given.groups:
-        return f"it multiplies batches of one size, not {len(given.groups)} groups of rows"
-    return ""
 
 
 def _rejected_quantised(given: Parameters) -> str:
@@ -139,7 +133,8 @@ def _rejected_rows(workload: Workload) -> str:
 def _defines(given: Parameters, problem: Problem, schedule: Schedule, dialect: Dialect) -> str:
     sums = "int" if given.accumulate == "int32" else "float"
     values = {
-        "M": problem.m,
+        "M": given.m,
+        **({"ROWS": problem.m} if given.groups else {}),
         "N": problem.n,
         "K": problem.k,
         "A_ALONG_K": int(problem.a_along_k),
@@ -178,4 +173,4 @@ def _launches(
     )
     if parts == 1:
         return (main,)
-    return (main, reduce_launch(problem.m, problem.n, batch, finish))
+    return (main, reduce_launch(given, finish))

@@ -37,10 +37,12 @@ class Shape:
 class Problem:
     """A matmul workload as the template's formulas see it."""
 
-    m: int
+    m: int  # rows of a product: of the largest, where there are groups
     n: int
     k: int
-    batch: int
+    batch: int  # products that have rows
+    all_rows: int  # of these together
+    line_m: int  # rows of A side by side, where it is stored k x m
     element_bytes: int  # of A
     b_bits: int  # an element of B; fewer than one of A if it is quantised
     c_bytes: int
@@ -53,10 +55,12 @@ class Problem:
     def of(cls, workload: Workload) -> Problem:
         given = Parameters.of(workload)
         return cls(
-            m=given.m,
+            m=max(given.groups, default=given.m),
             n=given.n,
             k=given.k,
-            batch=given.batch,
+            batch=len([rows for rows in given.groups if rows]) or given.batch,
+            all_rows=given.batch * given.m,
+            line_m=given.m,
             element_bytes=dtypes.dtype(given.dtype).bits // 8,
             b_bits=dtypes.dtype(given.b_dtype).bits,
             c_bytes=dtypes.storage(given.out_dtype).itemsize,
@@ -79,7 +83,7 @@ class Problem:
     @property
     def a_load_bytes(self) -> int:
         """The widest load that every row of A begins at a multiple of."""
-        return _load_bytes((self.k if self.a_along_k else self.m) * self.element_bytes)
+        return _load_bytes((self.k if self.a_along_k else self.line_m) * self.element_bytes)
 
     @property
     def b_load_bytes(self) -> int:
@@ -137,7 +141,7 @@ class Problem:
         """Scratch: one value for each element of C and part of k."""
         if split_k == 1:
             return 0
-        return split_k * self.batch * self.m * self.n * PARTIAL_BYTES
+        return split_k * self.all_rows * self.n * PARTIAL_BYTES
 
 
 def _load_bytes(row_bytes: int) -> int:

@@ -13,7 +13,7 @@ _RESERVED_SHARED_BYTES = 1 << 10  # of each block, by CUDA itself
 
 
 def groups(problem: Problem, schedule: Schedule) -> tuple[int, int, int]:
-    """Blocks of a launch: of columns, of parts of k, of the batch."""
+    """Blocks of a launch: of columns, of parts of k, of products."""
     names = ("use_mma", "groups", "warps_n")
     columns = ceil_divide(problem.n, problem.block_n(*(schedule[name] for name in names)))
     return columns, schedule["split_k"], problem.batch
@@ -39,8 +39,8 @@ def statistics(
     columns, parts, batch = groups(problem, schedule)
     scratch_bytes = problem.partial_sums_bytes(parts)
     registers = problem.registers(schedule["use_mma"], schedule["groups"])
-    a_reads = columns * schedule["warps_n"] * batch  # each warp with columns of its own reads A
-    a_bytes = problem.m * problem.k * problem.element_bytes
+    a_reads = columns * schedule["warps_n"]  # each warp with columns of its own reads A
+    row_bytes = problem.k * problem.element_bytes
     return KernelStats(
         groups=columns * parts * batch,
         threads=WARP * warps(schedule),
@@ -49,8 +49,8 @@ def statistics(
         flops=_flops(problem, schedule),
         useful_flops=useful_flops,
         dram_bytes=float(arrays_bytes + 2 * scratch_bytes),
-        l2_bytes=float(arrays_bytes + a_reads * a_bytes + 2 * scratch_bytes),
-        working_set_bytes=float(a_bytes // parts),
+        l2_bytes=float(arrays_bytes + a_reads * problem.all_rows * row_bytes + 2 * scratch_bytes),
+        working_set_bytes=float(problem.m * row_bytes // parts),
         vector_lanes=max(1, problem.b_load_bytes * 8 // problem.b_bits),
         launches=1 if parts == 1 else 2,
         scratch_bytes=scratch_bytes,
@@ -66,8 +66,8 @@ def _flops(problem: Problem, schedule: Schedule) -> float:
     chunk_k = problem.chunk_k(use_mma, schedule["warps_k"], schedule["unroll"])
     steps = ceil_divide(problem.k, chunk_k) * chunk_k
     products = problem.rows(use_mma) * columns * block_n * steps
-    additions = problem.m * problem.n * (parts if parts > 1 else 0)
-    return float(batch * (2 * products + additions))
+    additions = problem.all_rows * problem.n * (parts if parts > 1 else 0)
+    return float(batch * 2 * products + additions)
 
 
 def _extra(

@@ -7,8 +7,10 @@ from importlib import resources
 
 from search_spaces import dtypes
 from search_spaces.kernel import Launch
+from search_spaces.matmul.epilogue import EpilogueCode
 from search_spaces.matmul.parameters import Parameters
 from search_spaces.matmul.portable_space import GROUPS_AXIS
+from search_spaces.matmul.row_groups import row_group_defines
 from search_spaces.matmul.tiling import ceil_divide
 
 REDUCE_THREADS = 128
@@ -46,10 +48,17 @@ def rejected_sizes(given: Parameters) -> str:
     return ""
 
 
-def reduce_launch(given_m: int, given_n: int, batch: int, finish: tuple[str, ...]) -> Launch:
+def reduce_launch(given: Parameters, finish: tuple[str, ...]) -> Launch:
     """Of split_k.h."""
-    blocks = ceil_divide(given_m * given_n, REDUCE_THREADS)
-    return Launch("reduce", (blocks, 1, batch), (REDUCE_THREADS, 1, 1), ("partial", *finish))
+    blocks = ceil_divide(given.m * given.n, REDUCE_THREADS)
+    return Launch("reduce", (blocks, 1, given.batch), (REDUCE_THREADS, 1, 1), ("partial", *finish))
+
+
+def row_group_code(given: Parameters, tile_rows: int, epilogue: EpilogueCode) -> str:
+    """The tables of groups of rows; and how an epilogue that asks for one finds it, above both."""
+    asked = given.groups and "EPILOGUE_GROUP" in epilogue.text
+    how = "#define EPILOGUE_GROUP(row) (product)\n" if asked else ""
+    return row_group_defines(given.groups, tile_rows) + how
 
 
 def quantised_defines(given: Parameters) -> dict[str, int]:

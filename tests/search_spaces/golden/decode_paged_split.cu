@@ -323,6 +323,53 @@ template <int COUNT, typename T> FUNCTION void store(T *to, const T *values)
 
 #endif
 
+// 2^x and what follows from it, by the units for special functions (16 for 128 lanes, from sm_80 to
+// sm_100) and beside them. Stands after cuda.h and before sequence.h, whose functions use it.
+
+#ifndef EXPONENTIALS_H
+#define EXPONENTIALS_H
+
+// 0 for minus infinity; relative error 2^-22 (PTX ISA 8.5, ex2).
+FUNCTION float exp2_special(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Relative error 2^-23 (PTX ISA 8.5, rcp).
+FUNCTION float reciprocal_special(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Its absolute error is small, 2^-22, and that is what counts in a score.
+FUNCTION float tanh_special(float x)
+{
+    return 1.0f - 2.0f * reciprocal_special(1.0f + exp2_special(2.885390081777927f * x));
+}
+
+// 2^x = 2^n 2^f with a whole n and |f| <= 1/2: a polynomial that is right to 2.6e-6 (fitted for the
+// least relative error), n added to the exponent (FlashAttention-4 does so with one of degree 3).
+FUNCTION float exp2_polynomial(float x)
+{
+    const float whole = 12582912.0f;  // 1.5 * 2^23: beside it a sum keeps whole numbers alone
+    const float shifted = x + whole, f = x - (shifted - whole);
+    float y = fmaf(f, 0.00957010188f, 0.0559178639f);
+    y = fmaf(f, y, 0.240247449f);
+    y = fmaf(f, y, 0.693121814f);
+    y = fmaf(f, y, 0.999999261f);
+    y = __uint_as_float(__float_as_uint(y) + (__float_as_uint(shifted) << 23));
+    return x < -126.0f ? 0.0f : y;
+}
+
+#define EXP2(x) exp2_special(x)
+#define TANH(x) tanh_special(x)
+
+#endif
+
 // Where the rows of an attention lie, which keys a query sees, and what a score is: the workload's
 // side of every kernel of attention, in the neutral macros of the preludes. What the workload lacks
 // compiles away. The macros that describe it stand above, written by defines.py.
@@ -620,7 +667,7 @@ FUNCTION float natural_lse(float largest, float sum)
 // ---- The schedule
 
 #ifndef WARP_ROWS
-#define WARP_ROWS 16  // rows of a warp: 16, 32 or 64
+#define WARP_ROWS 16  // rows of a warp: 16 or 32
 #endif
 #ifndef WARPS_ROWS
 #define WARPS_ROWS 1  // warps of a block that have the same keys and other rows
@@ -638,10 +685,13 @@ FUNCTION float natural_lse(float largest, float sum)
 #define Q_REGISTERS 1  // 1: Q stays in registers; 0: its fragments are loaded again for each tile
 #endif
 #ifndef SPLITS
-#define SPLITS 1  // parts of the keys, each by other blocks
+#define SPLITS 1  // parts of the keys, each by other blocks, that a second kernel merges
+#endif
+#ifndef CLUSTER
+#define CLUSTER 1  // blocks that share a part, and merge what they found (sm_90 on)
 #endif
 #ifndef EVEN_PARTS
-#define EVEN_PARTS 1  // 1: each sequence in equal parts; 0: parts of one size, of the longest's
+#define EVEN_PARTS 1  // 1: each sequence is cut evenly; 0: into pieces of the longest's size
 #endif
 #ifndef LAZY_RESCALE
 #define LAZY_RESCALE 1  // 1: weights may grow to 2^8 before earlier sums are scaled down
@@ -659,6 +709,7 @@ FUNCTION float natural_lse(float largest, float sum)
 #define BLOCK_ROWS (WARPS_ROWS * WARP_ROWS)
 #define KEPT_ROWS (HEAD_ROWS < BLOCK_ROWS ? HEAD_ROWS : BLOCK_ROWS)  // of a block that may exist
 #define BLOCK_KEYS (WARPS_KEYS * TILE_KEYS)
+#define CUTS (SPLITS * CLUSTER)  // of a sequence, a block each
 #define WINDOW_KEYS ((CAUSAL ? 1 : 2) * WINDOW + Q_LEN)  // that some query sees
 #define MOST_TILES \
     ((WINDOW && WINDOW_KEYS < KV_LEN ? WINDOW_KEYS + BLOCK_KEYS : KV_LEN) / BLOCK_KEYS + 1)
@@ -689,6 +740,7 @@ FUNCTION float natural_lse(float largest, float sum)
 #endif
 
 #define LINES_OF_LOAD (STORED_KV_BYTES == 1 ? 32 : 16)  // keys whose fragments load at a time
+#define ALL_LANES 0xFFFFFFFF
 
 // Where, in bytes, a chunk lies. Eight lines' chunks of one number would meet in as many banks as
 // the largest power of two in `chunks` says: that many neighbours are permuted, line by line; the
@@ -734,25 +786,62 @@ template <int CHUNKS> struct LaneChunk {
 
 // ---- Copies into tiles
 
+// The pages of a tile's keys, looked up before they are needed: lane l knows those of keys l, l + 32
+// and so on.
+template <int LINES> struct TilePages {
+    int found[(LINES + 31) / 32];
+
+    FUNCTION void look_up(const Sequence &s, int first)
+    {
+#if PAGE_SIZE
+#pragma unroll
+        for (int i = 0; i < (LINES + 31) / 32; i++) {
+            const int key = first + i * 32 + LOCAL_ID(0) % 32;
+            found[i] = key >= 0 && key < s.keys ? s.pages[(unsigned)key / PAGE_SIZE] : 0;
+        }
+#endif
+    }
+
+    // Of line `line` + `further`, the latter being some times `at_once`, more than any lane's line.
+    FUNCTION int of(int line, const int further, const int at_once) const
+    {
+        const int at = line + further;
+        if (32 % at_once == 0) return __shfl_sync(ALL_LANES, found[further / 32], at % 32);
+        int page = 0;
+#pragma unroll
+        for (int i = 0; i < (LINES + 31) / 32; i++) {
+            const int candidate = __shfl_sync(ALL_LANES, found[i], at % 32);
+            if (at / 32 == i) page = candidate;
+        }
+        return page;
+    }
+};
+
 // LINES keys from `first` on, a multiple of them, as lines of K or of V.
 template <int OF_V, int LINES> struct KeyLines {
     typedef STORED_KV ELEMENT;
     const STORED_KV *array;
     const Sequence &s;
+    const TilePages<LINES> &pages;
     int kv_head, first;
 
     FUNCTION bool inside(int line) const
     {
         return (!VARLEN_KV && KV_LEN % LINES == 0) || first + line < s.keys;
     }
-    // Line `line` + `further`; in pages it must exist.
-    FUNCTION const STORED_KV *start(int line, const int further) const
+    FUNCTION const STORED_KV *start(int line, const int further, const int at_once) const
     {
-        const int key = first + line + (PAGE_SIZE ? further : 0);
-        const int found = PAGE_SIZE && key >= s.keys ? s.keys - 1 : key;
-        const OFFSET stride = PAGE_SIZE ? 0 : OF_V ? V_ROW_STRIDE : K_ROW_STRIDE;
-        return array + (OF_V ? v_offset(s, kv_head, found) : k_offset(s, kv_head, found)) +
+        const OFFSET stride = OF_V ? V_ROW_STRIDE : K_ROW_STRIDE;
+#if PAGE_SIZE
+        const OFFSET page = pages.of(line, further, at_once);
+        const OFFSET in_page = (unsigned)(first + line + further) % PAGE_SIZE;
+        return array + page * (OF_V ? V_PAGE_STRIDE : K_PAGE_STRIDE) + in_page * stride +
+               (OFFSET)kv_head * (OF_V ? V_HEAD_STRIDE : K_HEAD_STRIDE);
+#else
+        const int key = first + line;
+        return array + (OF_V ? v_offset(s, kv_head, key) : k_offset(s, kv_head, key)) +
                further * stride;
+#endif
     }
 };
 
@@ -764,7 +853,7 @@ template <int HEADS_OF_QUERY> struct QueryLines {
     int head, first;
 
     FUNCTION bool inside(int line) const { return first + line < s.queries * HEADS_OF_QUERY; }
-    FUNCTION const STORED *start(int line, const int further) const
+    FUNCTION const STORED *start(int line, const int further, const int) const
     {
         const int row = first + line + further;
         return array + q_offset(s, head + row % HEADS_OF_QUERY, row / HEADS_OF_QUERY);
@@ -782,11 +871,11 @@ FUNCTION void fetch(unsigned char *tile, const ROWS_OF &rows)
     const int pieces = WIDTH / step, across = pieces < GROUP ? pieces : GROUP;
     const int at_once = GROUP / across;  // lines
     const int first_line = LOCAL_ID(0) / across, first_piece = LOCAL_ID(0) % across;
-    if (GROUP % across != 0 && first_line >= at_once) return;
+    const bool idle = GROUP % across != 0 && first_line >= at_once;
 #pragma unroll(COPY == 16 ? 64 : 4)
     for (int first = 0; first < LINES; first += at_once) {
-        if (LINES % at_once != 0 && first + first_line >= LINES) break;
-        const ELEMENT *from = rows.start(first_line, first);
+        const ELEMENT *from = rows.start(first_line, first, at_once);  // by all lanes together
+        if (idle || (LINES % at_once != 0 && first + first_line >= LINES)) continue;
         const bool exists = rows.inside(first + first_line);
         unsigned char *line = tile + first / 8 * 8 * WIDTH * bytes;
         for (int passed = 0; passed < pieces; passed += across) {
@@ -875,7 +964,7 @@ FUNCTION void read_queries(unsigned (&a)[4], const ROWS_OF &rows, int row, int s
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int line = row + i % 2 * 8 + LOCAL_ID(0) % 32 / 4, column = q_column(step, i);
-        const STORED *from = rows.start(line, 0) + column;
+        const STORED *from = rows.start(line, 0, 1) + column;
         const bool inside = rows.inside(line);
         if (HEAD_DIM % 2 == 0) {
             a[i] = inside && column < HEAD_DIM ? *(const unsigned *)from : 0;
@@ -951,39 +1040,24 @@ template <int WIDTH> struct ValueFragments {
 // The softmax of scores that a warp keeps as sums of tensor cores, tile of keys by tile of keys
 // (online softmax: Milakov and Gimelshein, arXiv:1805.02867): four lanes share a row.
 //
-// Stands after cuda.h. Scores are in units of log2, or become so by a factor in the exponent.
+// Stands after exponentials.h. Scores are in units of log2, or become so by a factor in the exponent.
 
 #ifndef WARP_SOFTMAX_H
 #define WARP_SOFTMAX_H
+
+#ifndef EXPONENTIALS_H
+#include "exponentials.h"
+#endif
 
 #ifndef IS_BFLOAT
 #define IS_BFLOAT 0  // 1: weights are bfloat16; 0: float16
 #endif
 
+#ifndef ALL_LANES
 #define ALL_LANES 0xFFFFFFFF
+#endif
 
 // ---- 2^x, for x up to about 8; 0 for minus infinity
-
-FUNCTION float exp2_special(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-// 2^x = 2^n 2^f with a whole n and |f| <= 1/2: a polynomial that is right to 2.6e-6 (fitted for the
-// least relative error), n added to the exponent (FlashAttention-4 does so with one of degree 3).
-FUNCTION float exp2_polynomial(float x)
-{
-    const float whole = 12582912.0f;  // 1.5 * 2^23: beside it a sum keeps whole numbers alone
-    const float shifted = x + whole, f = x - (shifted - whole);
-    float y = fmaf(f, 0.00957010188f, 0.0559178639f);
-    y = fmaf(f, y, 0.240247449f);
-    y = fmaf(f, y, 0.693121814f);
-    y = fmaf(f, y, 0.999999261f);
-    y = __uint_as_float(__float_as_uint(y) + (__float_as_uint(shifted) << 23));
-    return x < -126.0f ? 0.0f : y;
-}
 
 // `which` of a thread's exponentials, known when it compiles; OF_8 of eight are the latter.
 template <int OF_8> FUNCTION float weight(float x, int which)
@@ -1195,6 +1269,28 @@ FUNCTION bool sees(const Place &place, int tile_key)
     return tile_key < place.end_seen && tile_key + TILE_KEYS > place.first_seen;
 }
 
+// What is added to the scores of a row and of two neighbouring keys, the first of which is `behind`
+// keys before the row's position. Keys beyond the last one have any.
+FUNCTION void bias_of_pair(float (&added)[2], const Bias &bias, int query, int key, float behind)
+{
+#if ALIBI
+    added[0] = -bias.slope * fabsf(behind);
+    added[1] = -bias.slope * fabsf(behind - 1.0f);
+#elif BIAS
+    const STORED *from = bias.first + (OFFSET)query * KV_LEN + key;
+    if (KV_LEN % 2 == 0) {
+        const unsigned pair = key < KV_LEN ? *(const unsigned *)from : 0;
+        added[0] = STORED_TO_FLOAT((STORED)pair) * LOG2_E;
+        added[1] = STORED_TO_FLOAT((STORED)(pair >> 16)) * LOG2_E;
+    } else {
+        added[0] = key < KV_LEN ? STORED_TO_FLOAT(from[0]) * LOG2_E : 0.0f;
+        added[1] = key + 1 < KV_LEN ? STORED_TO_FLOAT(from[1]) * LOG2_E : 0.0f;
+    }
+#else
+    added[0] = added[1] = 0.0f;
+#endif
+}
+
 // Scores in their final form, minus infinity where a key is not seen.
 FUNCTION void finish_scores(Scores &scores, const Place &place, const Biases &biases, int tile_key,
                             float factor)
@@ -1210,16 +1306,19 @@ FUNCTION void finish_scores(Scores &scores, const Place &place, const Biases &bi
         for (int half = 0; half < 2; half++) {
             const int query = query_of(place, row_of(place, i, half));
             const int first = first_key(place.s, query), end = end_key(place.s, query);
+            const float behind = (float)(query_position(place.s, query) - lane_key);
 #pragma unroll
             for (int j = 0; j < TILE_KEYS / 8; j++) {
+                const int key = lane_key + j * 8;
+                float added[2];
+                bias_of_pair(added, biases[i][half], query, key, behind - (float)(j * 8));
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
-                    const int key = lane_key + j * 8 + e;
                     float &x = scores[i][j][half * 2 + e];
-                    const bool seen = !crossed || ((!WINDOW || key >= first) && key < end);
-                    if (!LATE_FACTOR && seen)
-                        x = score(x * factor, biases[i][half], place.s, query, key);
-                    if (!seen) x = MINUS_INFINITY;
+                    if (!LATE_FACTOR) x = capped(x * factor);
+                    if (!SCORE_IS_LINEAR) x += added[e];
+                    if (crossed && !((!WINDOW || key + e >= first) && key + e < end))
+                        x = MINUS_INFINITY;
                 }
             }
         }
@@ -1361,16 +1460,17 @@ KERNEL GROUP_SIZE(COMBINE_THREADS, 1, 1) void combine(
 //
 // Every key and value is used by few rows and read once, so that the time is that of reading them.
 // What counts is the bytes under way. All queries of the heads that share a head of K and V are rows
-// of one tile of tensor cores: K and V are read once for all of them. The keys are cut three times:
-// into SPLITS parts, each of other blocks; a part into tiles; and a tile among WARPS_KEYS warps. Each
-// of these warps has a ring of STAGES tiles of its own in shared memory, filled by its own
-// asynchronous copies, so that warps wait for no other (but for those that share the ring, where
-// rows are too many for one warp: WARPS_ROWS). Warps keep sums of their own; they are merged through
-// shared memory at the end, and those of the parts by a second kernel.
+// of one tile of tensor cores: K and V are read once for all of them. The keys are cut four times:
+// into SPLITS parts; each among the CLUSTER blocks of a cluster; a block's into tiles; and a tile
+// among WARPS_KEYS warps. Each of these warps has a ring of STAGES tiles of its own in shared memory,
+// filled by its own asynchronous copies, so that warps wait for no other (but for those that share
+// the ring, where rows are too many for one warp: WARPS_ROWS). Warps keep sums of their own; they are
+// merged through shared memory at the end, those of a cluster's blocks through each other's, and
+// those of the parts by a second kernel.
 //
 // Pages are looked up a tile ahead of their copies: each lane knows the page of one key.
 //
-//   attend:   groups (SPLITS x heads of K x blocks of rows, BATCH, 1); writes the output, or what
+//   attend:   groups (SPLITS x CLUSTER x heads of K x blocks of rows, BATCH, 1); writes the output, or what
 //             each part gives
 //   combine:  the parts (combine.h), only if SPLITS > 1
 
@@ -1382,6 +1482,9 @@ KERNEL GROUP_SIZE(COMBINE_THREADS, 1, 1) void combine(
 #define KV_MANTISSA_BITS 0  // of float8: 3 or 2
 #define MMA "m16n8k16.row.col.f32.f16.f16.f32"
 #include "../dialects/tensor_core.h"
+#endif
+#ifndef EXPONENTIALS_H
+#include "exponentials.h"
 #endif
 #ifndef SEQUENCE_H
 #include "sequence.h"
@@ -1474,25 +1577,24 @@ FUNCTION void meet_at_ring()
 // ---- Which keys are whose
 
 // Tiles of a block: `count` from `first` on.
-struct Part {
+struct Cut {
     int first, count;
 };
 
-FUNCTION Part part_of(int part, int first_seen, int end_seen)
+FUNCTION Cut cut_of(int cut, int first_seen, int end_seen)
 {
     const int first = first_seen / BLOCK_KEYS;
     const int tiles = end_seen > first_seen ? (end_seen + BLOCK_KEYS - 1) / BLOCK_KEYS - first : 0;
-    const int size = (MOST_TILES + SPLITS - 1) / SPLITS;
-    const int start = EVEN_PARTS ? tiles * part / SPLITS : part * size;
-    const int stop = EVEN_PARTS ? tiles * (part + 1) / SPLITS : start + size;
-    const Part result = {first + start, (stop < tiles ? stop : tiles) - start};
+    const int size = (MOST_TILES + CUTS - 1) / CUTS;
+    const int start = EVEN_PARTS ? tiles * cut / CUTS : cut * size;
+    const int stop = EVEN_PARTS ? tiles * (cut + 1) / CUTS : start + size;
+    const Cut result = {first + start, (stop < tiles ? stop : tiles) - start};
     return result;
 }
 
 // ---- The sums of warps, merged
 
 #define PITCH (V_WIDTH + 8)  // floats of a row in shared memory: eight rows apart by eight banks
-#define MERGE_FLOATS (WARPS_KEYS * KEPT_ROWS * (PITCH + 2))
 
 // What a warp knows of a row: the unit of its weights, in log2, and their sum.
 struct Mark {
@@ -1529,35 +1631,77 @@ FUNCTION void share(float *parts, Mark *marks, int first, const Sums &sums, cons
     }
 }
 
-// Of a row, over all warps.
-FUNCTION Mark merged(const Mark *marks, int row)
+// What the warps of a block shared.
+struct OfWarps {
+    static const int COUNT = WARPS_KEYS;
+    const float *parts;
+    const Mark *marks;
+
+    FUNCTION const float *part(int i, int row) const { return parts + (i * KEPT_ROWS + row) * PITCH; }
+    FUNCTION Mark mark(int i, int row) const { return marks[i * KEPT_ROWS + row]; }
+};
+
+// Of a row, over all that shared it.
+template <typename SHARES> FUNCTION Mark merged(const SHARES &shares, int row)
 {
     Mark total = {MINUS_INFINITY, 0.0f};
 #pragma unroll
-    for (int warp = 0; warp < WARPS_KEYS; warp++)
-        total.base = fmaxf(total.base, marks[warp * KEPT_ROWS + row].base);
-    if (total.base == MINUS_INFINITY) total.base = 0.0f;
+    for (int i = 0; i < SHARES::COUNT; i++) total.base = fmaxf(total.base, shares.mark(i, row).base);
+    if (total.base == MINUS_INFINITY) return total;
 #pragma unroll
-    for (int warp = 0; warp < WARPS_KEYS; warp++) {
-        const Mark mark = marks[warp * KEPT_ROWS + row];
+    for (int i = 0; i < SHARES::COUNT; i++) {
+        const Mark mark = shares.mark(i, row);
         total.sum += mark.sum * exp2_special(mark.base - total.base);
     }
     return total;
 }
 
-// Four neighbours of a row's output, over all warps.
-FUNCTION float4 merged_values(const float *parts, const Mark *marks, int row, int x, float base)
+// Four neighbours of a row's output, relative to `base`.
+template <typename SHARES>
+FUNCTION float4 merged_values(const SHARES &shares, int row, int x, float base)
 {
     float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (base == MINUS_INFINITY) return total;
 #pragma unroll
-    for (int warp = 0; warp < WARPS_KEYS; warp++) {
-        const float scale = exp2_special(marks[warp * KEPT_ROWS + row].base - base);
-        const float4 part = *(const float4 *)(parts + (warp * KEPT_ROWS + row) * PITCH + x);
+    for (int i = 0; i < SHARES::COUNT; i++) {
+        const float scale = exp2_special(shares.mark(i, row).base - base);
+        const float4 part = *(const float4 *)(shares.part(i, row) + x);
         total.x += part.x * scale, total.y += part.y * scale;
         total.z += part.z * scale, total.w += part.w * scale;
     }
     return total;
 }
+
+#if CLUSTER > 1
+// ---- Blocks of a cluster read each other's shared memory (sm_90 on; PTX ISA 8.5: mapa)
+
+// All threads of the cluster meet; what they have written is seen by all.
+FUNCTION void meet_in_cluster()
+{
+    asm volatile("barrier.cluster.arrive.release; barrier.cluster.wait.acquire;" ::: "memory");
+}
+
+// The same place in the shared memory of block `rank` of the cluster.
+template <typename T> FUNCTION const T *of_block(const T *pointer, int rank)
+{
+    const T *there;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(pointer), "r"(rank));
+    return there;
+}
+
+// What each block of the cluster merged.
+struct OfBlocks {
+    static const int COUNT = CLUSTER;
+    const float *parts;
+    const Mark *marks;
+
+    FUNCTION const float *part(int i, int row) const { return of_block(parts, i) + row * PITCH; }
+    FUNCTION Mark mark(int i, int row) const { return of_block(marks, i)[row]; }
+};
+#define IN_CLUSTERS __cluster_dims__(CLUSTER, 1, 1)
+#else
+#define IN_CLUSTERS
+#endif
 
 // ---- The kernel
 
@@ -1567,15 +1711,15 @@ FUNCTION float4 merged_values(const float *parts, const Mark *marks, int row, in
 #define RESULT STORED *RESTRICT out LSE_PARAMETER
 #endif
 
-KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q,
+KERNEL IN_CLUSTERS __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q,
                                                         const STORED_KV *RESTRICT k,
                                                         const STORED_KV *RESTRICT v INPUT_PARAMETERS,
                                                         RESULT)
 {
     extern __shared__ __align__(128) unsigned char shared[];
 
-    const int part = GROUP_ID(0) % SPLITS, kv_head = GROUP_ID(0) / SPLITS % KV_HEADS;
-    const int block_row = GROUP_ID(0) / SPLITS / KV_HEADS * BLOCK_ROWS;
+    const int cut = GROUP_ID(0) % CUTS, kv_head = GROUP_ID(0) / CUTS % KV_HEADS;
+    const int block_row = GROUP_ID(0) / CUTS / KV_HEADS * BLOCK_ROWS;
     const Sequence s = SEQUENCE(GROUP_ID(1));
     const int rows_left = s.queries * ROW_HEADS - block_row;
     if (VARLEN_Q && rows_left <= 0) return;
@@ -1585,7 +1729,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q
     const int warp_row = warp % WARPS_ROWS * WARP_ROWS, head = kv_head * ROW_HEADS;
     const Place place = place_of(s, head, block_row + warp_row);
     const int end = end_key(s, (block_row + block_rows - 1) / ROW_HEADS);
-    const Part own = part_of(part, first_key(s, block_row / ROW_HEADS), end);
+    const Cut own = cut_of(cut, first_key(s, block_row / ROW_HEADS), end);
 #if PAGE_SIZE
     const Source source = {k + (OFFSET)kv_head * K_HEAD_STRIDE, v + (OFFSET)kv_head * V_HEAD_STRIDE,
                            s.pages, end};
@@ -1658,13 +1802,28 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q
     share(parts + warp_keys * KEPT_ROWS * PITCH, marks + warp_keys * KEPT_ROWS, warp_row, sums, rows,
           factor);
     __syncthreads();
+    const OfWarps of_warps = {parts, marks};
+#if CLUSTER > 1
+    Mark *const totals = marks + WARPS_KEYS * KEPT_ROWS;
     for (int at = LOCAL_ID(0) * 4; at < block_rows * V_DIM; at += THREADS * 4) {
         const int row = at / V_DIM, x = at % V_DIM;
+        const Mark total = merged(of_warps, row);
+        *(float4 *)(parts + row * PITCH + x) = merged_values(of_warps, row, x, total.base);
+        if (x == 0) totals[row] = total;
+    }
+    meet_in_cluster();
+    const OfBlocks shares = {parts, totals};
+#else
+    const OfWarps &shares = of_warps;
+#endif
+    const int first = (GROUP_ID(0) % CLUSTER * THREADS + LOCAL_ID(0)) * 4;
+    for (int at = first; at < block_rows * V_DIM; at += CLUSTER * THREADS * 4) {
+        const int row = at / V_DIM, x = at % V_DIM;
         const int query = (block_row + row) / ROW_HEADS, row_head = head + (block_row + row) % ROW_HEADS;
-        const Mark total = merged(marks, row);
-        const float4 values = merged_values(parts, marks, row, x, total.base);
+        const Mark total = merged(shares, row);
+        const float4 values = merged_values(shares, row, x, total.base);
 #if SPLITS > 1
-        const size_t result = partial_offset(lse_offset(s, row_head, query), part);
+        const size_t result = partial_offset(lse_offset(s, row_head, query), cut / CLUSTER);
         if (x == 0) {
             partial_sums[result * 2] = total.base;
             partial_sums[result * 2 + 1] = total.sum;
@@ -1680,4 +1839,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q
 #endif
 #endif
     }
+#if CLUSTER > 1
+    meet_in_cluster();  // nobody leaves whom others still read
+#endif
 }

@@ -37,6 +37,7 @@ WORKLOADS = (
         group_size=128,
         zero_point=True,
     ),
+    matmul(n=2048, k=1024, groups=(1, 0, 12, 16), dtype="bfloat16", layout="nt", epilogue="silu"),
 )
 
 
@@ -66,7 +67,7 @@ def test_it_is_registered() -> None:
         (WORKLOADS[4], gpu("sm_80"), "not CUDA from sm_89 on, which it needs for float8_e5m2"),
         (DECODE, Target.of("opencl", "Some GPU", "any", {}), "not CUDA"),
         (matmul(m=8, n=8, k=8, dtype="float64"), GPU, "not float64$"),
-        (matmul(n=8, k=8, groups=(3, 5)), GPU, "not 2 groups"),
+        (matmul(n=8, k=8, groups=(3, 20)), GPU, "at most 16, not 20"),
         (matmul(m=16, n=64, k=64, dtype="int8"), GPU, "16 rows by the 16 columns.*registers"),
         (matmul(m=1, n=1, k=1, batch=2**16), GPU, "batch of 65536 exceeds"),
         (
@@ -149,7 +150,21 @@ def test_statistics_of_a_schedule_worked_out_by_hand() -> None:
     assert stats.registers == 6 + 2 * 6 + 3 * 4 + 12 + 44
 
 
+def test_statistics_of_groups_of_rows() -> None:
+    """3 groups that have rows, of 2048 columns in blocks of 2 x 2 x 16, each padded to 16 rows."""
+    stats = SKINNY.stats(WORKLOADS[6], schedule(use_mma=True, split_k=2), GPU)
+    assert stats.groups == 3 * 32 * 2
+    assert stats.flops == 3 * 2 * 16 * 2048 * 1024 + 2 * 29 * 2048
+    assert stats.scratch_bytes == 2 * 29 * 2048 * 4
+    arrays_bytes = 2 * (29 * 1024 + 3 * 1024 * 2048 + 29 * 2048)
+    assert stats.dram_bytes == arrays_bytes + 2 * stats.scratch_bytes
+    assert stats.l2_bytes == stats.dram_bytes + 32 * 2 * 29 * 1024 * 2
+    source = SKINNY.render(WORKLOADS[6], schedule(use_mma=True), CUDA)
+    assert source.launches[0].groups == (32, 1, 3)
+
+
 GOLDEN_CASES = {
+    "skinny_groups": (WORKLOADS[6], schedule(use_mma=True, stages=4)),
     "skinny_float16": (DECODE, schedule(stages=4)),
     "skinny_int4": (
         matmul(m=4, n=512, k=4096, dtype="float16", layout="nt", b_dtype="int4", group_size=128),

@@ -50,7 +50,24 @@ QUANTISED = (
 )
 
 
-@pytest.mark.parametrize("workload", WORKLOADS + QUANTISED, ids=str)
+GROUPED = (
+    matmul(n=40, k=300, groups=(3, 0, 7, 1), layout="nt", epilogue="bias"),
+    matmul(n=72, k=296, groups=(3, 0, 16), dtype="float16", layout="tn", epilogue="row_scale"),
+    matmul(n=72, k=296, groups=(0, 9, 16, 5), dtype="bfloat16", epilogue="residual"),
+    matmul(
+        n=40,
+        k=528,
+        groups=(0, 3, 1, 0),
+        dtype="int8",
+        layout="nt",
+        scale="row_column",
+        out_dtype="bfloat16",
+    ),
+    matmul(n=72, k=256, groups=(5, 0, 12), dtype="bfloat16", **INT4, zero_point=True),
+)
+
+
+@pytest.mark.parametrize("workload", WORKLOADS + QUANTISED + GROUPED, ids=str)
 def test_right_in_emulation(workload: Workload, tmp_path: Path) -> None:
     for chosen in sampled(SKINNY, workload, 1):
         assert_right_in_emulation(SKINNY, workload, chosen, tmp_path)
@@ -68,6 +85,12 @@ def test_every_layout_with_a_full_pipeline(
     chosen = schedule(use_mma=use_mma, stages=3, **small, **steps)
     assert SKINNY.space(workload, GPU).violations(chosen.values) == []
     assert_right_in_emulation(SKINNY, workload, chosen, tmp_path)
+
+
+def test_parts_of_k_are_scaled_by_group(tmp_path: Path) -> None:
+    chosen = schedule(groups=1, warps_n=1, warps_k=1, split_k=2)
+    assert SKINNY.space(GROUPED[3], GPU).violations(chosen.values) == []
+    assert_right_in_emulation(SKINNY, GROUPED[3], chosen, tmp_path)
 
 
 def test_parts_of_k_are_added_in_a_fixed_order(tmp_path: Path) -> None:
@@ -137,7 +160,7 @@ def test_sums_live_in_registers(
     assert result.registers["matmul"] * threads <= 65536
 
 
-@pytest.mark.parametrize("workload", (*WORKLOADS[1::2], *QUANTISED[::2]), ids=str)
+@pytest.mark.parametrize("workload", (*WORKLOADS[1::2], *QUANTISED[::2], *GROUPED[2:]), ids=str)
 def test_awkward_sizes_compile_without_a_warning(workload: Workload) -> None:
     (chosen,) = sampled(SKINNY, workload, 1)
     source = SKINNY.render(workload, chosen, CUDA)
