@@ -75,3 +75,18 @@ def test_nothing_stored_names_the_way_there(run: Run, tuned: object) -> None:
 )  # fmt: skip
 def test_a_name_says_what_is_not_default(params: dict[str, Any], words: str) -> None:
     assert text.name(attention(heads=4, head_dim=32, **params)) == words
+
+
+def test_it_is_tuned_found_raced_and_built(run: Run) -> None:
+    words = ("attention", *SIZES, "--q-len", "16", "--causal")
+    tuned = run("tune", *words, "--trials", "2", "--model", "none", *DEVICE)
+    assert tuned.code == 0, tuned.err
+    assert tuned.json["trials"] == 2 and tuned.json["best"]["gflops"] > 0
+    best = run("best", *words, "--device", "sim:steady")
+    assert best.code == 0 and "attention 1×4×16×32 float32 causal" in best.out
+    raced = run("bench", *words, "--rounds", "1", *DEVICE)
+    assert raced.code == 0 and raced.json["ours"]["time_s"] > 0
+    assert "sdpa" in raced.json["absent"] and "numpy" not in raced.json["absent"]
+    built = run("build", "--device", "sim:steady", "-o", "kernels", "--json")
+    (name,) = built.json["kernels"]
+    assert name.startswith("attention_1x4x16x32_float32_causal_bhsd_")
