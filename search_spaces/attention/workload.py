@@ -14,6 +14,7 @@ from search_spaces.attention.parameters import BIASES, DTYPES, KV_DTYPES, LAYOUT
 MAX_LENGTH = 2**24  # of a sequence: positions are exact in float32, as slopes of ALiBi need
 MAX_HEAD_DIM = 512
 MAX_COUNT = 2**16 - 1  # sequences and heads: an axis of a CUDA grid
+MAX_ROWS = 2**31 - 1  # of packed sequences together, and pages: offsets and tables are int32
 MAX_ELEMENTS = 2**40  # of any array; terabytes, more than any device holds
 
 
@@ -232,6 +233,12 @@ def _check_elements(given: Parameters) -> None:
         "v": given.v_shape,
         "bias": given.bias_shape,
     }
+    rows = given.pages if given.page_size else max(given.total_q, sum(given.kv_lens))
+    if (given.packed or given.page_size) and rows > MAX_ROWS:
+        raise InvalidInputError(
+            f"attention: at most {MAX_ROWS} rows of all sequences, or pages, got {rows}; "
+            "cut the batch into several calls"
+        )
     for name, shape in shapes.items():
         if math.prod(shape) >= MAX_ELEMENTS:
             raise InvalidInputError(

@@ -127,6 +127,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (dict(kv_lens="3,4"), "kv_lens must be lengths"),
     (dict(kv_lens=(1,) * 65536), "at most 65535 sequences"),
     (dict(kv_lens=(3, 4), bias="head"), "bias head is for sequences of one length"),
+    (dict(kv_lens=(2**24,) * 129, page_size=1), "at most 2147483647 rows of all sequences"),
     (dict(batch=2**16 - 1, q_len=2**24), "the limit is 2.40"),
     (dict(kv_len=2**24, q_len=2**24, bias="head"), "bias would have .* elements"),
 ]
