@@ -87,6 +87,8 @@
 #define PITCH_W (BLOCK_K + PAD * LANES)  // of rows of weights
 #define TILE_K (BLOCK_K * PITCH_D)
 #define TILE_V ((BLOCK_K - 1) * PITCH_V + RUNS * LANES * THREADS_K)  // read to the end of the runs
+#define TILES_KV (KV_TILES == 2 ? TILE_K + TILE_V : TILE_K > TILE_V ? TILE_K : TILE_V)
+#define TILE_W (WEIGHTS_LOCAL ? BLOCK_Q * PITCH_W : 0)
 #define WIDTH (VECTOR < LANES ? VECTOR : LANES)  // elements of a piece in one local access
 #define PIECES_K (BLOCK_K * (HEAD_DIM / VECTOR))
 #define PIECES_V (BLOCK_K * (V_DIM / VECTOR))
@@ -104,6 +106,8 @@
 #define OTHER_LANE(x, step) __shfl_xor_sync(0xFFFFFFFF, x, step)
 #endif
 #define REDUCE_LOCAL (THREADS_K > 1 && !SHUFFLES)
+#define LOCAL_FLOATS \
+    (BLOCK_Q * PITCH_D + TILES_KV + TILE_W + (REDUCE_LOCAL ? BLOCK_Q * THREADS_K : 0))
 
 // ---- Vectors of 1, 2 or 4 elements, aligned to their size
 
@@ -431,20 +435,18 @@ KERNEL GROUP_SIZE(THREADS, 1, 1) void attention(GLOBAL const STORED *RESTRICT q,
                                                 GLOBAL const STORED_KV *RESTRICT v
                                                 INPUT_PARAMETERS, RESULTS)
 {
-    LOCAL_ARRAY(float, q_tile, BLOCK_Q * PITCH_D);
-#if KV_TILES == 1
-    LOCAL_ARRAY(float, k_tile, TILE_K > TILE_V ? TILE_K : TILE_V);
-#define V_TILE k_tile
-#else
-    LOCAL_ARRAY(float, k_tile, TILE_K);
-    LOCAL_ARRAY(float, v_tile, TILE_V);
-#define V_TILE v_tile
+#ifdef __OPENCL_VERSION__
+    LOCAL_ARRAY(float, memory, LOCAL_FLOATS);
+#else  // more than 48 KiB only where the size comes with the launch
+    extern __shared__ __align__(16) float memory[];
 #endif
+    LOCAL float *q_tile = memory, *k_tile = q_tile + BLOCK_Q * PITCH_D;
+    LOCAL float *v_tile = KV_TILES == 1 ? k_tile : k_tile + TILE_K;
 #if WEIGHTS_LOCAL
-    LOCAL_ARRAY(float, weights, BLOCK_Q * PITCH_W);
+    LOCAL float *weights = k_tile + TILES_KV;
 #endif
 #if REDUCE_LOCAL
-    LOCAL_ARRAY(float, shared, BLOCK_Q * THREADS_K);  // a number of each work-item for its rows
+    LOCAL float *shared = k_tile + TILES_KV + TILE_W;  // a number of each work-item for its rows
 #endif
 
     const Place place = tile_of(GROUP_ID(0));
@@ -506,7 +508,7 @@ KERNEL GROUP_SIZE(THREADS, 1, 1) void attention(GLOBAL const STORED *RESTRICT q,
 #if REDUCE_LOCAL || KV_TILES == 1
         BARRIER();  // maxima are there, and nobody still reads K
 #endif
-        ARRIVE(V_TILE, v, 1, first);
+        ARRIVE(v_tile, v, 1, first);
 #if REDUCE_LOCAL
 #pragma unroll
         for (int i = 0; i < THREAD_Q; i++) {
@@ -531,9 +533,9 @@ KERNEL GROUP_SIZE(THREADS, 1, 1) void attention(GLOBAL const STORED *RESTRICT q,
             FETCH(k, 0, first + BLOCK_K);
         }
 #if WEIGHTS_LOCAL
-        multiply_values(weights, V_TILE, y, x, sums);
+        multiply_values(weights, v_tile, y, x, sums);
 #else
-        multiply_values(scores, V_TILE, x, sums);
+        multiply_values(scores, v_tile, x, sums);
 #endif
         if (KV_TILES == 1) BARRIER();  // nobody still reads V
         if (more) {

@@ -12,7 +12,7 @@ from search_spaces.attention.combine import combine_launch, combine_text, partia
 from search_spaces.attention.defines import inputs, outputs, sequence_text, workload_defines
 from search_spaces.attention.op import ATTENTION
 from search_spaces.attention.parameters import Parameters
-from search_spaces.attention.portable_resources import Problem, threads
+from search_spaces.attention.portable_resources import Problem, shared_bytes, threads
 from search_spaces.attention.portable_space import MAX_GROUPS, MAX_ROWS, constraints, knobs
 from search_spaces.attention.portable_stats import statistics
 from search_spaces.dialect import Dialect
@@ -76,7 +76,7 @@ class Portable:
         return KernelSource(
             dialect=dialect.name,
             text="\n".join(parts),
-            launches=_launches(Problem(given), schedule),
+            launches=_launches(Problem(given), schedule, dialect),
             arrays=ATTENTION.arrays(workload),
             scratch=partial_results(given, schedule["splits"]),
         )
@@ -94,7 +94,7 @@ def _defines(schedule: Schedule) -> str:
     return "".join(f"#define {name.upper()} {int(schedule[name])}\n" for name in schedule.values)
 
 
-def _launches(problem: Problem, schedule: Schedule) -> tuple[Launch, ...]:
+def _launches(problem: Problem, schedule: Schedule, dialect: Dialect) -> tuple[Launch, ...]:
     given, splits = problem.given, schedule["splits"]
     groups = problem.tiles(schedule["block_q"], schedule["pack_heads"]) * splits
     scratch = tuple(each.name for each in partial_results(given, splits))
@@ -103,5 +103,6 @@ def _launches(problem: Problem, schedule: Schedule) -> tuple[Launch, ...]:
         (groups, 1, 1),
         (threads(schedule), 1, 1),
         ("q", "k", "v", *inputs(given), *(scratch or outputs(given))),
+        shared_bytes(problem, schedule) if dialect.name == "cuda" else 0,
     )
     return (main,) if splits == 1 else (main, combine_launch(given))

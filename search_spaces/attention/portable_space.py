@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from records.target import Target
 from search_spaces.attention.combine import partial_results
 from search_spaces.attention.portable_resources import (
+    LOCAL_BYTES,
     MAX_REGISTERS,
-    STATIC_SHARED_BYTES,
+    REGISTER_KNOBS,
+    SHARED_KNOBS,
+    SPARED_REGISTERS,
     Problem,
     ceil_divide,
 )
@@ -22,25 +25,6 @@ MAX_LOOP_BODY = (
 )
 MAX_GROUPS = 2**31 - 1  # CUDA's limit on the x axis of a grid
 MAX_ROWS = 2**30  # counted in 32 bits, to the end of the last tile
-_SHARED_KNOBS = (
-    "block_q",
-    "block_k",
-    "threads_k",
-    "lanes",
-    "pad",
-    "kv_tiles",
-    "weights_local",
-    "shuffle",
-)
-_REGISTER_KNOBS = (
-    "block_q",
-    "block_k",
-    "threads_q",
-    "threads_k",
-    "vector",
-    "lanes",
-    "prefetch",
-)
 
 
 def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
@@ -155,11 +139,9 @@ def _tiles(problem: Problem) -> Iterator[Constraint]:
 
 
 def _local_memory(problem: Problem, target: Target) -> Iterator[Constraint]:
-    available = target.limit("shared_bytes", STATIC_SHARED_BYTES)
-    if target.backend == "cuda":
-        available = min(available, STATIC_SHARED_BYTES)
+    available = target.limit("shared_bytes", LOCAL_BYTES)
     yield Constraint(
-        _SHARED_KNOBS,
+        SHARED_KNOBS,
         lambda *sizes: problem.shared_bytes(*sizes) <= available,
         f"a group has {available} bytes of local memory; tiles of {{block_q}} rows of Q, of "
         f"{{block_k}} keys and values, and {{block_q}}x{{block_k}} weights need more",
@@ -168,16 +150,18 @@ def _local_memory(problem: Problem, target: Target) -> Iterator[Constraint]:
 
 def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
     yield Constraint(
-        _REGISTER_KNOBS,
-        lambda *sizes: problem.registers(*sizes) <= MAX_REGISTERS,
+        REGISTER_KNOBS,
+        lambda *sizes: problem.registers(*sizes) <= MAX_REGISTERS + SPARED_REGISTERS,
         f"a work-item has at most {MAX_REGISTERS} registers; its share of {{block_q}}x{{block_k}} "
         "scores, of the output and of tiles on their way needs more, and would spill to memory",
     )
     available = target.limit("registers", None)
     if available is not None:
         yield Constraint(
-            _REGISTER_KNOBS,
-            lambda *sizes: problem.registers(*sizes) * sizes[2] * sizes[3] <= available,
+            REGISTER_KNOBS,
+            lambda *sizes: (
+                min(problem.registers(*sizes), MAX_REGISTERS) * sizes[2] * sizes[3] <= available
+            ),
             f"a unit has {available} registers for a whole group; "
             "{threads_q}x{threads_k} work-items with {block_q}x{block_k} scores need more",
         )

@@ -13,7 +13,14 @@ from records.target import Target
 from search_spaces import dtypes
 from search_spaces.attention.combine import partial_bytes
 from search_spaces.attention.parameters import Parameters, Sequence, visible_bounds
-from search_spaces.attention.portable_resources import FLOAT_BYTES, Problem, ceil_divide, threads
+from search_spaces.attention.portable_resources import (
+    FLOAT_BYTES,
+    Problem,
+    ceil_divide,
+    registers,
+    shared_bytes,
+    threads,
+)
 from search_spaces.kernel import KernelStats
 
 Counts = npt.NDArray[np.int64]
@@ -63,35 +70,25 @@ def statistics(
     heads = given.heads // row_heads
     groups = problem.tiles(schedule["block_q"], schedule["pack_heads"]) * schedule["splits"]
     scratch_bytes = partial_bytes(given, schedule["splits"])
-    shared_bytes = _shared_bytes(problem, schedule)
     columns = problem.columns(schedule["threads_k"], schedule["lanes"]) * schedule["threads_k"]
+    sums_bytes = schedule["block_q"] * columns * FLOAT_BYTES
     step_flops = 2.0 * schedule["block_q"] * schedule["block_k"] * (given.head_dim + columns)
     dram_bytes = arrays_bytes + _restreamed_bytes(problem, walks, schedule, target)
     return KernelStats(
         groups=groups,
         threads=threads(schedule),
-        shared_bytes=shared_bytes,
-        registers=_registers(problem, schedule),
+        shared_bytes=shared_bytes(problem, schedule),
+        registers=registers(problem, schedule),
         flops=max(useful_flops, step_flops * walks.total * heads),
         useful_flops=useful_flops,
         dram_bytes=dram_bytes + 2 * scratch_bytes,
         l2_bytes=_l2_bytes(given, walks, schedule, heads) + 2 * scratch_bytes,
-        working_set_bytes=shared_bytes + schedule["block_q"] * columns * FLOAT_BYTES,
+        working_set_bytes=shared_bytes(problem, schedule) + sums_bytes,
         vector_lanes=schedule["vector"],
         launches=1 if schedule["splits"] == 1 else 2,
         scratch_bytes=scratch_bytes,
         extra=_extra(problem, schedule, walks, groups / max(1, target.limit("units", 1))),
     )
-
-
-def _shared_bytes(problem: Problem, schedule: Schedule) -> int:
-    names = "block_q block_k threads_k lanes pad kv_tiles weights_local shuffle".split()
-    return problem.shared_bytes(*(schedule[name] for name in names))
-
-
-def _registers(problem: Problem, schedule: Schedule) -> int:
-    names = "block_q block_k threads_q threads_k vector lanes prefetch".split()
-    return problem.registers(*(schedule[name] for name in names))
 
 
 def _step_bytes(given: Parameters, block_k: int) -> int:

@@ -978,8 +978,12 @@ KERNEL GROUP_SIZE(THREADS, 1, 1) void attention(GLOBAL const STORED *RESTRICT q,
 #endif
     LOCAL float *q_tile = memory, *k_tile = q_tile + BLOCK_Q * PITCH_D;
     LOCAL float *v_tile = KV_TILES == 1 ? k_tile : k_tile + TILE_K;
+#if WEIGHTS_LOCAL
     LOCAL float *weights = k_tile + TILES_KV;
-    LOCAL float *shared = weights + TILE_W;  // a number of each work-item for each of its rows
+#endif
+#if REDUCE_LOCAL
+    LOCAL float *shared = k_tile + TILES_KV + TILE_W;  // a number of each work-item for its rows
+#endif
 
     const Place place = tile_of(GROUP_ID(0));
     const int head = place.head, kv_head = head / HEADS_PER_KV_HEAD;
