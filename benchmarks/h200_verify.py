@@ -22,6 +22,7 @@ _CHECKS = (
     str(_TESTS / "test_cuda_silicon.py"),
     str(_TESTS / "test_cuda_compiler.py"),
     str(_ROOT / "tests" / "autotune" / "test_cublas.py"),
+    str(_ROOT / "tests" / "autotune" / "codegen" / "test_codegen_silicon.py"),
 )
 
 

@@ -183,13 +183,3 @@ def test_other_builds_have_no_cuda_header(
 ) -> None:
     build(tuned, target, tmp_path / "out")
     assert not (tmp_path / "out" / "autotune_kernels_cuda.h").exists()
-
-
-def test_the_header_compiles_with_nvidias_own(kernel: ManifestKernel, tmp_path: Path) -> None:
-    found = sorted(Path("/usr/local").glob("cuda*/include/cuda.h"))
-    if not found or shutil.which("gcc") is None:
-        pytest.skip("needs gcc and cuda.h of the CUDA toolkit")
-    source = tmp_path / "main.c"
-    source.write_text(PROGRAM)
-    includes = ("-isystem", found[-1].parent, "-I", tmp_path / "kernels")
-    done("gcc", "-std=c11", *STRICT, *includes, "-fsyntax-only", source)

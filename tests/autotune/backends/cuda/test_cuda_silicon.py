@@ -14,6 +14,7 @@ from autotune.backends.base import Backend
 from autotune.backends.cuda.compiler import compile_for
 from autotune.backends.cuda.target import capability_of
 from autotune.local_runner import LocalRunner
+from autotune.measure import measure_one
 from autotune.testing import addition, devices
 from autotune.testing import backend_kernels as kernels
 from autotune.testing.backend import prepared
@@ -140,6 +141,15 @@ def test_a_block_may_have_all_the_shared_memory_that_the_target_tells(
         execution.launch()
         np.testing.assert_array_equal(execution.outputs()["y"], x)
         assert execution.details["shared_bytes"] == shared_bytes
+
+
+def test_large_arrays_come_and_go_right_in_every_trial(backend: Backend) -> None:
+    """Inputs stay on the device, results come back through locked memory."""
+    for number in range(3):
+        job = addition.job(number=number, n=1 << 22, dialect="cuda")
+        binary = backend.compile(job.source)
+        measurement = measure_one(backend, job, binary, TimingPlan(budget_s=0.0))
+        assert measurement.status is Status.OK, measurement.error
 
 
 def test_short_kernels_are_replayed_from_graphs_and_stay_right(
