@@ -325,11 +325,13 @@ struct Consumer {
     }
 
     // The compiler moves a wait for products up past arithmetic that does not need them, and so
-    // would await the product with the values before the softmax that is to run beside it. It
-    // moves nothing across a loop, though: here one that is left at once, as the values are there.
-    FUNCTION void hold_order() const
+    // would await the product with the values before the softmax that is to run beside it. It does
+    // not where a loop that needs the softmax stands between: here one that is left at once, as the
+    // values are there.
+    FUNCTION void hold_order(const Softmax &softmax) const
     {
-        barrier_wait(memory.values.full_of(values), values.phase);
+        barrier_wait_after(memory.values.full_of(values), values.phase,
+                           softmax.total[0] + softmax.total[1]);
     }
 
     // Scores of a tile become weights in `scores`.
@@ -363,8 +365,7 @@ struct Consumer {
             pass_turn();
             end_scores<1>();
             soften(softmax, rows, whole, s, tile - 1 INPUT_ARGUMENTS);
-            settle(scores);
-            hold_order();
+            hold_order(softmax);
             end_out();
             pack(weights, scores);
             rescale(out, softmax);
@@ -475,7 +476,8 @@ KERNEL __launch_bounds__(THREADS, RESIDENT)
                    const TensorMap *RESTRICT v_map INPUT_PARAMETERS, OUTPUT)
 {
     extern __shared__ char dynamic_memory[];
-    const unsigned first = (unsigned)__cvta_generic_to_shared(dynamic_memory);
+    const unsigned first =  // from one lane: descriptors are then computed once for a warp
+        __shfl_sync(0xFFFFFFFF, (unsigned)__cvta_generic_to_shared(dynamic_memory), 0);
     const Memory memory((first + 1023) / 1024 * 1024);  // swizzle repeats every 1024 bytes
 
     if (threadIdx.x == 0) memory.init();

@@ -49,6 +49,20 @@ FUNCTION void named_barrier_arrive(int barrier, const int threads)
     asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
+// As barrier_wait, once `value` is known: a way to have the compiler compute it before what follows.
+FUNCTION void barrier_wait_after(unsigned barrier, int phase, float value)
+{
+    const unsigned no_result = 0xFFFFFFFE;  // of any addition
+    asm volatile(
+        "{ .reg .pred done, never;\n"
+        "again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+        "setp.eq.b32 never, %2, %3;\n"
+        "or.pred done, done, never;\n"
+        "@!done bra again; }" ::"r"(barrier),
+        "r"(phase), "r"(__float_as_uint(value)), "r"(no_result)
+        : "memory");
+}
+
 // ---- Products: 64 rows of sums (+)= left right, 16 steps at a time
 //
 // The macros are written for the number of columns: QK of scores, whose left operand may lie in
