@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from autotune import problems
+from autotune import comparison, problems
 from autotune.problems import Checker, Problem, Verdict, check, checker, problem, reference_for
 from autotune.testing.addition import ADDITION, register
 from search_spaces import threads
@@ -38,7 +38,7 @@ def test_a_scalar_output() -> None:
 def test_one_wrong_element_is_found_wherever_it_is(
     wrong: float, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(problems, "_BLOCK_ELEMENTS", block)
+    monkeypatch.setattr(comparison, "_BLOCK_ELEMENTS", block)
     expected = array(5, 3, 4)
     for at in np.ndindex(expected.shape):
         actual = expected.copy()
@@ -72,7 +72,7 @@ def test_many_blocks_in_threads_find_what_one_finds(monkeypatch: pytest.MonkeyPa
     expected, actual = array(64, 33), array(64, 33) + random.uniform(-1.2, 1.2, (64, 33))
     whole = check(of(expected, 1.0), {"c": actual})
     assert "elements are off" in whole.error
-    monkeypatch.setattr(problems, "_BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr(comparison, "_BLOCK_ELEMENTS", 100)
     monkeypatch.setattr(threads, "cores", lambda: 4)
     assert check(of(expected, 1.0), {"c": actual}) == whole
 
@@ -93,7 +93,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
 def test_bytes_equal_to_right_ones_are_right_without_a_comparison(
     compared: list[Verdict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(problems, "_EQUAL_ELEMENTS", 5)
+    monkeypatch.setattr(comparison, "_EQUAL_ELEMENTS", 5)
     checking = Checker(of(array(4, 4), 0.5))
     first = checking.check({"c": array(4, 4) + 0.25})
     assert first == Verdict("", 0.5)
@@ -105,7 +105,7 @@ def test_bytes_equal_to_right_ones_are_right_without_a_comparison(
 def test_other_bytes_are_compared_wherever_they_differ(
     compared: list[Verdict], block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(problems, "_BLOCK_ELEMENTS", block)
+    monkeypatch.setattr(comparison, "_BLOCK_ELEMENTS", block)
     checking = Checker(of(array(4, 4), 0.5))
     assert checking.check({"c": array(4, 4)}).error == ""
     for at in np.ndindex(4, 4):

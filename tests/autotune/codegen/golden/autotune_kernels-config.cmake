@@ -3,9 +3,9 @@
 #     find_package(autotune_kernels REQUIRED PATHS <this directory> NO_DEFAULT_PATH)
 #     target_link_libraries(app PRIVATE autotune::kernels)
 #
-# autotune::kernels has nothing to link. It puts autotune_kernels.h and autotune_kernels_sources.h
-# on the include path, and defines AUTOTUNE_KERNELS_DIR, the directory of the kernel files as a C
-# string, for programs that read them at run time. Every path follows this file when it moves.
+# autotune::kernels has nothing to link. It puts the headers beside this file on the include path,
+# and defines AUTOTUNE_KERNELS_DIR, the directory of the kernel files as a C string, for programs
+# that read them at run time. Every path follows this file when it moves.
 
 set(autotune_kernels_DIRECTORY "${CMAKE_CURRENT_LIST_DIR}")
 if(NOT TARGET autotune::kernels)
