@@ -49,8 +49,8 @@ def rejected_sizes(given: Parameters) -> str:
 
 
 def reduce_launch(given: Parameters, finish: tuple[str, ...]) -> Launch:
-    """Of split_k.h."""
-    blocks = ceil_divide(given.m * given.n, REDUCE_THREADS)
+    """Of split_k.h, where a thread adds four neighbours in a row if rows are made of such."""
+    blocks = ceil_divide(given.m * given.n, REDUCE_THREADS * (4 if given.n % 4 == 0 else 1))
     return Launch("reduce", (blocks, 1, given.batch), (REDUCE_THREADS, 1, 1), ("partial", *finish))
 
 
