@@ -119,7 +119,7 @@ class NumpyAttention:
             return f"numpy has no BLAS for {given.dtype}"
         if 4 * given.batch * given.heads * given.q_len * given.kv_len > _MAX_SCORES_BYTES:
             return f"its scores would take more than {_MAX_SCORES_BYTES >> 20} MiB"
-        return sdpa_reason(given).replace("PyTorch's function", "numpy's way here")
+        return sdpa_reason(given, "numpy's way here")
 
     def prepare(self, workload: Workload, inputs: Inputs, device: str) -> HostExecution:
         given = Parameters.of(workload)

@@ -23,20 +23,20 @@ class Way:
     arranged: Callable[[Any], Any]
 
 
-def sdpa_reason(given: Parameters) -> str:
-    """`""`, or what the function does not compute in one call."""
+def sdpa_reason(given: Parameters, who: str = "PyTorch's function") -> str:
+    """`""`, or what `who` does not compute in one call."""
     if given.scaled_kv:
-        return f"PyTorch takes K and V in the type of Q, not {given.kv_dtype}"
+        return f"{who} takes K and V in the type of Q, not {given.kv_dtype}"
     if given.softcap:
-        return "PyTorch's function has no softcap"
+        return f"{who} has no softcap"
     if given.lse:
-        return "PyTorch's function does not return logarithms"
+        return f"{who} does not return logarithms"
     if given.page_size:
-        return "PyTorch's function takes no pages"
+        return f"{who} takes no pages"
     if given.packed or any(length != given.kv_len for length in given.kv_lens):
-        return "PyTorch's function takes sequences of one length"
+        return f"{who} takes sequences of one length"
     if (given.causal or given.window) and given.q_len > given.kv_len:
-        return "queries that see no key are not compared with PyTorch"
+        return f"{who} is not compared where queries see no key"
     if mask_elements(given) > MAX_MASK_ELEMENTS:
         return f"its mask would have more than {MAX_MASK_ELEMENTS} elements"
     return ""
@@ -89,7 +89,7 @@ def lower_right(torch: Any, given: Parameters, tensors: Tensors) -> Way:
 
 def is_causal_alone(given: Parameters) -> bool:
     """Whether a causal mask is all there is, and hides something."""
-    return given.causal and _hides(given) and not given.window and given.bias == "none"
+    return given.causal and _hides(given) and not _is_narrow(given) and given.bias == "none"
 
 
 def additive_mask(torch: Any, given: Parameters, tensors: Tensors) -> Any:
@@ -118,8 +118,12 @@ def _hidden(given: Parameters, ahead: Any) -> Any:
 
 def _hides(given: Parameters) -> bool:
     """Whether any key is hidden from any query."""
-    is_narrow = bool(given.window) and given.window < given.kv_len
-    return (given.causal and given.q_len > 1) or is_narrow
+    return (given.causal and given.q_len > 1) or _is_narrow(given)
+
+
+def _is_narrow(given: Parameters) -> bool:
+    """Whether the window leaves any key out."""
+    return 0 < given.window < given.kv_len
 
 
 def _is_square_causal(given: Parameters) -> bool:

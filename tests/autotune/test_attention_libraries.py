@@ -44,6 +44,7 @@ MASKS: dict[str, dict[str, Any]] = {
     "window": dict(window=5, kv_len=30),
     "causal window": dict(window=5, causal=True, kv_heads=2),
     "wide window": dict(window=1000),
+    "wide window, causal": dict(window=24, causal=True),
     "alibi": dict(bias="alibi", causal=True),
     "bias": dict(bias="head", kv_len=31),
     "bias of sequences": dict(bias="full", kv_heads=2, causal=True),
@@ -168,7 +169,7 @@ def test_rivals_on_nvidia_gpus(
         ("sdpa_efficient", dict(kv_heads=2), "as many heads of K as of Q"),
         ("sdpa_efficient", dict(softcap=3.0), "no softcap"),
         ("sdpa_efficient", dict(kv_lens=(5, 24)), "sequences of one length"),
-        ("sdpa_efficient", dict(causal=True, kv_len=8), "see no key"),
+        ("sdpa_efficient", dict(causal=True, kv_len=8), "queries see no key"),
         ("sdpa_efficient", dict(q_len=2**17, kv_len=2**17, window=9), "its mask would have"),
         ("varlen_flash", dict(dtype="float16", bias="alibi"), "no softcap and no bias"),
         ("varlen_flash", dict(), "16 bits"),
@@ -262,7 +263,7 @@ def test_a_backend_runs_alone(torch: Any) -> None:
 
 @needs_torch
 def test_no_mask_is_written_where_none_is_needed(torch: Any) -> None:
-    for name in ("plain", "causal", "wide window", "decode", "full lengths"):
+    for name in ("plain", "causal", "wide window", "wide window, causal", "decode"):
         workload = shape(**MASKS[name])
         tensors = tensors_of(torch, workload, problem(workload, seed=0).inputs, "cpu")
         assert additive_mask(torch, Parameters.of(workload), tensors) is None
