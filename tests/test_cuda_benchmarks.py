@@ -133,9 +133,12 @@ def test_the_page_gives_rates_ratios_and_what_falls_short(
 ) -> None:
     fast = raced(table, "bfloat16/4096x4096x4096", autotune=2e-4, cublas=4e-4, cublaslt=2.2e-4)
     slow = raced(table, "bfloat16/1x8192x8192", autotune=5e-5, cublas=4e-5, triton=3e-5)
-    lines = [*races.page(table.TABLE, [fast, slow], ["- int8/4096x4096x4096: not measured: why"])]
+    eased = raced(table, "int4/16x8192x8192", autotune=1e-5, cublas=4e-5, tinygemm=2e-5)
+    absent = ["- int8/4096x4096x4096: not measured: why"]
+    lines = [*races.page(table.TABLE, [fast, slow, eased], absent)]
     assert "| 687.2 | 86% | 624.7 (cublaslt) | **1.100** | - |" in "\n".join(lines)
     assert "| **0.800** | triton **0.600** |" in "\n".join(lines)
+    assert "| **4.000** | tinygemm **2.000** |" in "\n".join(lines)  # which no mean counts
     assert "| 67% |" in "\n".join(lines)  # 2 · 8192² bytes in 50 µs, of 4 TB/s
     assert f"Geometric mean over 2: {(1.1 * 0.8) ** 0.5:.3f} × cuBLAS (goal 1.05)." in lines
     assert lines[-3:] == [
