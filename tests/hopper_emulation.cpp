@@ -4,13 +4,18 @@
 // above 24, as on the silicon. With EMULATION_LATE, what is asynchronous happens as late as it may:
 // loads when somebody waits for their barrier, products and stores when they are awaited.
 
+#include "cuda_emulation.h"
+
+namespace emulation {
+static unsigned char *shared_at(uint64_t address, unsigned bytes);
+}
+
+#define EMULATION_CLUSTERS
 #define parse parse_plain
 #define launch launch_plain
-#define shared_at shared_at_plain
 #include "cuda_emulation.cpp"
 #undef parse
 #undef launch
-#undef shared_at
 
 #include <algorithm>
 #include <array>
@@ -25,10 +30,15 @@ namespace emulation {
 
 static const unsigned MAX_CLUSTER = 4, RANK_SHIFT = 24;
 alignas(1024) static unsigned char memories[MAX_CLUSTER][SHARED_BYTES];
-static Meeting cluster_meeting;
+static Meeting cluster_meeting, block_meetings[MAX_CLUSTER];
 unsigned cluster_blocks = 1;
 
 static unsigned rank() { return unsigned(running / (fibres.size() / cluster_blocks)); }
+
+void wait_for_block(const void *place)
+{
+    meet(block_meetings[rank()], fibres.size() / cluster_blocks, place, [] {});
+}
 
 unsigned shared_window(const void *pointer)
 {
@@ -90,6 +100,7 @@ static size_t run_threads(size_t first_block)
         if (fibres[running].done) continue;
         thread_index = index_of(running % threads, block_size);
         block_index = index_of(first_block + running / threads, grid_size);
+        dynamic_shared = memories[running / threads];
         swapcontext(&scheduler, &fibres[running].context);
         if (fibres[running].done) ended++, progress = true;
     }
@@ -100,9 +111,11 @@ static void run_cluster(size_t first_block, unsigned shared_bytes, unsigned char
 {
     memset(memories, 0xFF, sizeof memories);  // NaN
     loads.clear(), pending.clear(), named_barriers.clear(), cluster_meeting = {};
+    std::fill_n(block_meetings, MAX_CLUSTER, Meeting{});
     for (size_t at = 0; at < fibres.size(); at++) {
         Fibre &fibre = fibres[at];
         fibre.done = false;
+        fibre.groups.assign(1, {});
         getcontext(&fibre.context);
         fibre.context.uc_stack.ss_sp = stacks + at * STACK_BYTES;
         fibre.context.uc_stack.ss_size = STACK_BYTES;
@@ -145,6 +158,13 @@ static void cluster_rank(Site &, const Operand *operands)
 static void cluster_meet(Site &site, const Operand *)
 {
     meet(cluster_meeting, fibres.size(), &site, [] {});
+}
+
+// mapa.u64: the same place in the memory of another block.
+static void map_pointer(Site &site, const Operand *operands)
+{
+    const uint64_t offset = argument(site, operands, 1) - (uint64_t)dynamic_shared;
+    set(site, operands, 0, 0, shared_at(at_rank(offset, argument(site, operands, 2)), 1));
 }
 
 // ---- Barriers: 8 bytes of shared memory
@@ -414,18 +434,6 @@ static void products_wait(Site &site, const Operand *operands)
     await(mine().products, argument(site, operands, 0));
 }
 
-static void load_matrix_here(Site &site, const Operand *operands)
-{
-    together(site, operands, [&](const Operand **all) {
-        if (site.has("trans")) fail("a transposed load that is not emulated");
-        for (size_t matrix = 0; matrix < site.arguments[0].size(); matrix++)
-            for (int l = 0; l < 32; l++) {
-                const uint64_t row = argument(site, all[matrix * 8 + l / 4], 1);
-                set(site, all[l], 0, matrix, read<uint32_t>(shared_at(row, 16) + l % 4 * 4));
-            }
-    });
-}
-
 static void store_matrix(Site &site, const Operand *operands)
 {
     together(site, operands, [&](const Operand **all) {
@@ -463,11 +471,6 @@ bool any(const void *place, bool mine)
     return std::any_of(values, values + 32, [](uint64_t each) { return each != 0; });
 }
 
-static void reciprocal(Site &site, const Operand *operands)
-{
-    set(site, operands, 0, 0, 1 / float_argument(site, operands, 1));
-}
-
 // ---- The instruction that an asm statement of several is about
 
 static const std::vector<std::pair<const char *, void (*)(Site &, const Operand *)>> HOPPER = {
@@ -485,11 +488,10 @@ static const std::vector<std::pair<const char *, void (*)(Site &, const Operand 
     {"wgmma.commit_group", products_commit},
     {"wgmma.wait_group", products_wait},
     {"wgmma.fence", nothing},
-    {"ldmatrix", load_matrix_here},
     {"stmatrix", store_matrix},
     {"bar.", named_barrier},
-    {"rcp.", reciprocal},
     {"mov.u32 %0, %%cluster_ctarank", cluster_rank},
+    {"mapa.u64", map_pointer},
     {"barrier.cluster", cluster_meet},
     {"fence.", nothing},
     {"setmaxnreg", nothing},

@@ -23,6 +23,7 @@ from search_spaces.tensor_map import TensorMap
 
 _MOST_AXES = 5  # of a tensor that TMA copies
 _HERE = Path(__file__).parent
+_MACRO = re.compile(r"^#define (?:.*\\\n)*.*$", re.M)
 _REGISTERS = re.compile(r'"[+]\w"\((d\[\d+\])\)')  # in the list of sums, a macro
 _SETTLE = re.compile(r'asm volatile\("" : WGMMA_SUMS[^;]*;')
 _PRODUCT = re.compile(r'asm volatile\(("\{[^:]*?" \}")\s*: (\w+_SUMS)\(sums\)\s*: ([^;]*)\);')
@@ -31,11 +32,16 @@ _KEPT: list[TemporaryDirectory[str]] = []  # until the process ends
 
 
 def emulate(
-    source: KernelSource, inputs: Arrays, directory: Path, *, late: bool = False
+    source: KernelSource,
+    inputs: Arrays,
+    directory: Path,
+    *,
+    reversed: bool = False,
+    late: bool = False,
 ) -> dict[str, npt.NDArray[Any]]:
     """The outputs of one run; as `cuda_emulation.emulate`, which see."""
     _build(source, directory)
-    return cuda_emulation.emulate(source, inputs, directory, late=late)
+    return cuda_emulation.emulate(source, inputs, directory, reversed=reversed, late=late)
 
 
 @cache
@@ -65,7 +71,10 @@ def _build(source: KernelSource, directory: Path) -> None:
 
 
 def _cluster(source: KernelSource, launch: Launch) -> int:
-    """Blocks of a cluster, from the macros of kernels that copy by TMA."""
+    """Blocks of a cluster, from the macros of the first kernel, or of kernels that copy by TMA."""
+    found = re.search(r"^#define CLUSTER (\d+)$", source.text, re.M)
+    if found and launch is source.launches[0]:
+        return int(found[1])
     if not {tensor.name for tensor in source.tensor_maps} & set(launch.arguments):
         return 1
     return math.prod(map(int, re.findall(r"^#define CLUSTER_[MN] (\d+)$", source.text, re.M)))
@@ -73,7 +82,8 @@ def _cluster(source: KernelSource, launch: Launch) -> int:
 
 def _without_macros(text: str) -> str:
     """Lists of registers that are macros, which the translation of asm does not look into."""
-    text = _SETTLE.sub("", _REGISTERS.sub(r"emulation::out(\1)", text))
+    text = _MACRO.sub(lambda macro: _REGISTERS.sub(r"emulation::out(\1)", macro[0]), text)
+    text = _SETTLE.sub("", text)
     return _PRODUCT.sub(_product, text)
 
 

@@ -3,16 +3,17 @@
 //
 // Every key and value is used by few rows and read once, so that the time is that of reading them.
 // What counts is the bytes under way. All queries of the heads that share a head of K and V are rows
-// of one tile of tensor cores: K and V are read once for all of them. The keys are cut three times:
-// into SPLITS parts, each of other blocks; a part into tiles; and a tile among WARPS_KEYS warps. Each
-// of these warps has a ring of STAGES tiles of its own in shared memory, filled by its own
-// asynchronous copies, so that warps wait for no other (but for those that share the ring, where
-// rows are too many for one warp: WARPS_ROWS). Warps keep sums of their own; they are merged through
-// shared memory at the end, and those of the parts by a second kernel.
+// of one tile of tensor cores: K and V are read once for all of them. The keys are cut four times:
+// into SPLITS parts; each among the CLUSTER blocks of a cluster; a block's into tiles; and a tile
+// among WARPS_KEYS warps. Each of these warps has a ring of STAGES tiles of its own in shared memory,
+// filled by its own asynchronous copies, so that warps wait for no other (but for those that share
+// the ring, where rows are too many for one warp: WARPS_ROWS). Warps keep sums of their own; they are
+// merged through shared memory at the end, those of a cluster's blocks through each other's, and
+// those of the parts by a second kernel.
 //
 // Pages are looked up a tile ahead of their copies: each lane knows the page of one key.
 //
-//   attend:   groups (SPLITS x heads of K x blocks of rows, BATCH, 1); writes the output, or what
+//   attend:   groups (SPLITS x CLUSTER x heads of K x blocks of rows, BATCH, 1); writes the output, or what
 //             each part gives
 //   combine:  the parts (combine.h), only if SPLITS > 1
 
@@ -24,6 +25,9 @@
 #define KV_MANTISSA_BITS 0  // of float8: 3 or 2
 #define MMA "m16n8k16.row.col.f32.f16.f16.f32"
 #include "../dialects/tensor_core.h"
+#endif
+#ifndef EXPONENTIALS_H
+#include "exponentials.h"
 #endif
 #ifndef SEQUENCE_H
 #include "sequence.h"
@@ -116,25 +120,24 @@ FUNCTION void meet_at_ring()
 // ---- Which keys are whose
 
 // Tiles of a block: `count` from `first` on.
-struct Part {
+struct Cut {
     int first, count;
 };
 
-FUNCTION Part part_of(int part, int first_seen, int end_seen)
+FUNCTION Cut cut_of(int cut, int first_seen, int end_seen)
 {
     const int first = first_seen / BLOCK_KEYS;
     const int tiles = end_seen > first_seen ? (end_seen + BLOCK_KEYS - 1) / BLOCK_KEYS - first : 0;
-    const int size = (MOST_TILES + SPLITS - 1) / SPLITS;
-    const int start = EVEN_PARTS ? tiles * part / SPLITS : part * size;
-    const int stop = EVEN_PARTS ? tiles * (part + 1) / SPLITS : start + size;
-    const Part result = {first + start, (stop < tiles ? stop : tiles) - start};
+    const int size = (MOST_TILES + CUTS - 1) / CUTS;
+    const int start = EVEN_PARTS ? tiles * cut / CUTS : cut * size;
+    const int stop = EVEN_PARTS ? tiles * (cut + 1) / CUTS : start + size;
+    const Cut result = {first + start, (stop < tiles ? stop : tiles) - start};
     return result;
 }
 
 // ---- The sums of warps, merged
 
 #define PITCH (V_WIDTH + 8)  // floats of a row in shared memory: eight rows apart by eight banks
-#define MERGE_FLOATS (WARPS_KEYS * KEPT_ROWS * (PITCH + 2))
 
 // What a warp knows of a row: the unit of its weights, in log2, and their sum.
 struct Mark {
@@ -171,35 +174,77 @@ FUNCTION void share(float *parts, Mark *marks, int first, const Sums &sums, cons
     }
 }
 
-// Of a row, over all warps.
-FUNCTION Mark merged(const Mark *marks, int row)
+// What the warps of a block shared.
+struct OfWarps {
+    static const int COUNT = WARPS_KEYS;
+    const float *parts;
+    const Mark *marks;
+
+    FUNCTION const float *part(int i, int row) const { return parts + (i * KEPT_ROWS + row) * PITCH; }
+    FUNCTION Mark mark(int i, int row) const { return marks[i * KEPT_ROWS + row]; }
+};
+
+// Of a row, over all that shared it.
+template <typename SHARES> FUNCTION Mark merged(const SHARES &shares, int row)
 {
     Mark total = {MINUS_INFINITY, 0.0f};
 #pragma unroll
-    for (int warp = 0; warp < WARPS_KEYS; warp++)
-        total.base = fmaxf(total.base, marks[warp * KEPT_ROWS + row].base);
-    if (total.base == MINUS_INFINITY) total.base = 0.0f;
+    for (int i = 0; i < SHARES::COUNT; i++) total.base = fmaxf(total.base, shares.mark(i, row).base);
+    if (total.base == MINUS_INFINITY) return total;
 #pragma unroll
-    for (int warp = 0; warp < WARPS_KEYS; warp++) {
-        const Mark mark = marks[warp * KEPT_ROWS + row];
+    for (int i = 0; i < SHARES::COUNT; i++) {
+        const Mark mark = shares.mark(i, row);
         total.sum += mark.sum * exp2_special(mark.base - total.base);
     }
     return total;
 }
 
-// Four neighbours of a row's output, over all warps.
-FUNCTION float4 merged_values(const float *parts, const Mark *marks, int row, int x, float base)
+// Four neighbours of a row's output, relative to `base`.
+template <typename SHARES>
+FUNCTION float4 merged_values(const SHARES &shares, int row, int x, float base)
 {
     float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (base == MINUS_INFINITY) return total;
 #pragma unroll
-    for (int warp = 0; warp < WARPS_KEYS; warp++) {
-        const float scale = exp2_special(marks[warp * KEPT_ROWS + row].base - base);
-        const float4 part = *(const float4 *)(parts + (warp * KEPT_ROWS + row) * PITCH + x);
+    for (int i = 0; i < SHARES::COUNT; i++) {
+        const float scale = exp2_special(shares.mark(i, row).base - base);
+        const float4 part = *(const float4 *)(shares.part(i, row) + x);
         total.x += part.x * scale, total.y += part.y * scale;
         total.z += part.z * scale, total.w += part.w * scale;
     }
     return total;
 }
+
+#if CLUSTER > 1
+// ---- Blocks of a cluster read each other's shared memory (sm_90 on; PTX ISA 8.5: mapa)
+
+// All threads of the cluster meet; what they have written is seen by all.
+FUNCTION void meet_in_cluster()
+{
+    asm volatile("barrier.cluster.arrive.release; barrier.cluster.wait.acquire;" ::: "memory");
+}
+
+// The same place in the shared memory of block `rank` of the cluster.
+template <typename T> FUNCTION const T *of_block(const T *pointer, int rank)
+{
+    const T *there;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(pointer), "r"(rank));
+    return there;
+}
+
+// What each block of the cluster merged.
+struct OfBlocks {
+    static const int COUNT = CLUSTER;
+    const float *parts;
+    const Mark *marks;
+
+    FUNCTION const float *part(int i, int row) const { return of_block(parts, i) + row * PITCH; }
+    FUNCTION Mark mark(int i, int row) const { return of_block(marks, i)[row]; }
+};
+#define IN_CLUSTERS __cluster_dims__(CLUSTER, 1, 1)
+#else
+#define IN_CLUSTERS
+#endif
 
 // ---- The kernel
 
@@ -209,15 +254,15 @@ FUNCTION float4 merged_values(const float *parts, const Mark *marks, int row, in
 #define RESULT STORED *RESTRICT out LSE_PARAMETER
 #endif
 
-KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q,
+KERNEL IN_CLUSTERS __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q,
                                                         const STORED_KV *RESTRICT k,
                                                         const STORED_KV *RESTRICT v INPUT_PARAMETERS,
                                                         RESULT)
 {
     extern __shared__ __align__(128) unsigned char shared[];
 
-    const int part = GROUP_ID(0) % SPLITS, kv_head = GROUP_ID(0) / SPLITS % KV_HEADS;
-    const int block_row = GROUP_ID(0) / SPLITS / KV_HEADS * BLOCK_ROWS;
+    const int cut = GROUP_ID(0) % CUTS, kv_head = GROUP_ID(0) / CUTS % KV_HEADS;
+    const int block_row = GROUP_ID(0) / CUTS / KV_HEADS * BLOCK_ROWS;
     const Sequence s = SEQUENCE(GROUP_ID(1));
     const int rows_left = s.queries * ROW_HEADS - block_row;
     if (VARLEN_Q && rows_left <= 0) return;
@@ -227,7 +272,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q
     const int warp_row = warp % WARPS_ROWS * WARP_ROWS, head = kv_head * ROW_HEADS;
     const Place place = place_of(s, head, block_row + warp_row);
     const int end = end_key(s, (block_row + block_rows - 1) / ROW_HEADS);
-    const Part own = part_of(part, first_key(s, block_row / ROW_HEADS), end);
+    const Cut own = cut_of(cut, first_key(s, block_row / ROW_HEADS), end);
 #if PAGE_SIZE
     const Source source = {k + (OFFSET)kv_head * K_HEAD_STRIDE, v + (OFFSET)kv_head * V_HEAD_STRIDE,
                            s.pages, end};
@@ -300,13 +345,28 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q
     share(parts + warp_keys * KEPT_ROWS * PITCH, marks + warp_keys * KEPT_ROWS, warp_row, sums, rows,
           factor);
     __syncthreads();
+    const OfWarps of_warps = {parts, marks};
+#if CLUSTER > 1
+    Mark *const totals = marks + WARPS_KEYS * KEPT_ROWS;
     for (int at = LOCAL_ID(0) * 4; at < block_rows * V_DIM; at += THREADS * 4) {
         const int row = at / V_DIM, x = at % V_DIM;
+        const Mark total = merged(of_warps, row);
+        *(float4 *)(parts + row * PITCH + x) = merged_values(of_warps, row, x, total.base);
+        if (x == 0) totals[row] = total;
+    }
+    meet_in_cluster();
+    const OfBlocks shares = {parts, totals};
+#else
+    const OfWarps &shares = of_warps;
+#endif
+    const int first = (GROUP_ID(0) % CLUSTER * THREADS + LOCAL_ID(0)) * 4;
+    for (int at = first; at < block_rows * V_DIM; at += CLUSTER * THREADS * 4) {
+        const int row = at / V_DIM, x = at % V_DIM;
         const int query = (block_row + row) / ROW_HEADS, row_head = head + (block_row + row) % ROW_HEADS;
-        const Mark total = merged(marks, row);
-        const float4 values = merged_values(parts, marks, row, x, total.base);
+        const Mark total = merged(shares, row);
+        const float4 values = merged_values(shares, row, x, total.base);
 #if SPLITS > 1
-        const size_t result = partial_offset(lse_offset(s, row_head, query), part);
+        const size_t result = partial_offset(lse_offset(s, row_head, query), cut / CLUSTER);
         if (x == 0) {
             partial_sums[result * 2] = total.base;
             partial_sums[result * 2 + 1] = total.sum;
@@ -322,4 +382,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q
 #endif
 #endif
     }
+#if CLUSTER > 1
+    meet_in_cluster();  // nobody leaves whom others still read
+#endif
 }

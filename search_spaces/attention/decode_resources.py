@@ -111,8 +111,8 @@ class Problem:
         q_tile = 0 if q_registers else block_rows * self.qk_width * self.element_bytes
         rings = warps_keys * stages * self.tile_bytes(tile_keys)
         kept_rows = min(block_rows, self.rows)
-        sums = warps_keys * kept_rows * (self.v_width + 8 + 2) * _FLOAT_BYTES  # padded; two marks
-        return max(q_tile + rings, sums)
+        sums = warps_keys * (self.v_width + 8 + 2) + 2  # of a row: padded, with marks; the total's
+        return max(q_tile + rings, kept_rows * sums * _FLOAT_BYTES)
 
     def registers(self, warp_rows: int, tile_keys: int, q_registers: bool) -> int:
         """32-bit registers of a thread: sums of the output, scores, Q, and the rest.

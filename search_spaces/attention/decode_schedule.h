@@ -11,7 +11,7 @@
 // ---- The schedule
 
 #ifndef WARP_ROWS
-#define WARP_ROWS 16  // rows of a warp: 16, 32 or 64
+#define WARP_ROWS 16  // rows of a warp: 16 or 32
 #endif
 #ifndef WARPS_ROWS
 #define WARPS_ROWS 1  // warps of a block that have the same keys and other rows
@@ -29,10 +29,13 @@
 #define Q_REGISTERS 1  // 1: Q stays in registers; 0: its fragments are loaded again for each tile
 #endif
 #ifndef SPLITS
-#define SPLITS 1  // parts of the keys, each by other blocks
+#define SPLITS 1  // parts of the keys, each by other blocks, that a second kernel merges
+#endif
+#ifndef CLUSTER
+#define CLUSTER 1  // blocks that share a part, and merge what they found (sm_90 on)
 #endif
 #ifndef EVEN_PARTS
-#define EVEN_PARTS 1  // 1: each sequence in equal parts; 0: parts of one size, of the longest's
+#define EVEN_PARTS 1  // 1: each sequence is cut evenly; 0: into pieces of the longest's size
 #endif
 #ifndef LAZY_RESCALE
 #define LAZY_RESCALE 1  // 1: weights may grow to 2^8 before earlier sums are scaled down
@@ -50,6 +53,7 @@
 #define BLOCK_ROWS (WARPS_ROWS * WARP_ROWS)
 #define KEPT_ROWS (HEAD_ROWS < BLOCK_ROWS ? HEAD_ROWS : BLOCK_ROWS)  // of a block that may exist
 #define BLOCK_KEYS (WARPS_KEYS * TILE_KEYS)
+#define CUTS (SPLITS * CLUSTER)  // of a sequence, a block each
 #define WINDOW_KEYS ((CAUSAL ? 1 : 2) * WINDOW + Q_LEN)  // that some query sees
 #define MOST_TILES \
     ((WINDOW && WINDOW_KEYS < KV_LEN ? WINDOW_KEYS + BLOCK_KEYS : KV_LEN) / BLOCK_KEYS + 1)

@@ -8,6 +8,7 @@ from records.target import Target
 from search_spaces.attention.combine import partial_bytes, partial_results
 from search_spaces.attention.decode_resources import MAX_REGISTERS, WARP, Problem, ceil_divide
 from search_spaces.attention.parameters import Parameters
+from search_spaces.matmul.tensor_core_types import capability
 from search_spaces.space import Constraint, Knob, choice, power_of_two
 
 MAX_WARPS = 16  # of a block
@@ -16,6 +17,7 @@ RESERVED_SHARED_BYTES = 1 << 10  # of each block, by CUDA itself
 _STATIC_SHARED_BYTES = 48 << 10
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _MOST_SPLITS = 256
+CLUSTERS_SINCE = 90
 
 
 def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
@@ -26,8 +28,9 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
         choice("tile_keys", _tiles(problem), "keys of a warp at a time"),
         choice("stages", (2, 3, 4, 6, 8), "tiles of a warp in shared memory, in turn"),
         choice("q_registers", (True, False), "Q stays in registers; or is loaded for each tile"),
-        choice("splits", _splits(problem, target), "parts of the keys, each by other blocks"),
-        choice("even_parts", _ways(problem), "each sequence in equal parts, or all of one size"),
+        choice("splits", _splits(problem, target), "parts of the keys that a second kernel merges"),
+        choice("cluster", _clusters(target), "blocks that share a part and merge what they found"),
+        choice("even_parts", _ways(problem), "sequences cut evenly, or in pieces of one size"),
         choice("lazy_rescale", (True, False), "weights may grow before sums are scaled down"),
         choice("resident", (1, 2, 3, MAX_RESIDENT), "blocks that share a unit, and its registers"),
     )
@@ -39,6 +42,11 @@ def _tiles(problem: Problem) -> tuple[int, ...]:
 
 def _ways(problem: Problem) -> tuple[bool, ...]:
     return (True,) if problem.even_lengths else (True, False)
+
+
+def _clusters(target: Target) -> tuple[int, ...]:
+    """8 is what every device with clusters can launch: CUDA C++ Programming Guide."""
+    return (1, 2, 4, 8) if capability(target) >= CLUSTERS_SINCE else (1,)
 
 
 def _splits(problem: Problem, target: Target) -> tuple[int, ...]:
@@ -125,27 +133,30 @@ def _keys(problem: Problem) -> Iterator[Constraint]:
         f"{problem.seen_keys} that are seen",
     )
     yield Constraint(
-        ("warps_keys", "tile_keys", "splits", "stages"),
-        lambda warps_keys, tile_keys, splits, stages: (
+        ("warps_keys", "tile_keys", "splits", "cluster", "stages"),
+        lambda warps_keys, tile_keys, splits, cluster, stages: (
             stages <= 2
-            or stages - 1 <= ceil_divide(problem.most_tiles(warps_keys, tile_keys), splits)
+            or stages - 1
+            <= ceil_divide(problem.most_tiles(warps_keys, tile_keys), splits * cluster)
         ),
-        f"a part of {problem.seen_keys} keys, one of {{splits}}, has fewer tiles than {{stages}} "
-        "stages keep under way",
+        f"a block's share of {problem.seen_keys} keys, of {{splits}} parts by {{cluster}}, has "
+        "fewer tiles than {stages} stages keep under way",
     )
 
 
 def _parts(problem: Problem, target: Target) -> Iterator[Constraint]:
     yield Constraint(
-        ("warps_keys", "tile_keys", "splits"),
-        lambda warps_keys, tile_keys, splits: splits <= problem.most_tiles(warps_keys, tile_keys),
-        f"{{splits}} parts of {problem.seen_keys} keys, {{warps_keys}} warps by {{tile_keys}} at a "
-        "time, would leave a part without work",
+        ("warps_keys", "tile_keys", "splits", "cluster"),
+        lambda warps_keys, tile_keys, splits, cluster: (
+            splits * cluster <= problem.most_tiles(warps_keys, tile_keys)
+        ),
+        f"{{splits}} parts by {{cluster}} blocks of {problem.seen_keys} keys, {{warps_keys}} warps "
+        "by {tile_keys} at a time, would leave a block without work",
     )
     yield Constraint(
-        ("splits", "even_parts"),
-        lambda splits, even_parts: even_parts or splits > 1,
-        "one part is as large as its sequence; parts of one size need more than {splits}",
+        ("splits", "cluster", "even_parts"),
+        lambda splits, cluster, even_parts: even_parts or splits * cluster > 1,
+        "one piece is as large as its sequence; pieces of one size need more than {splits}",
     )
     for limit, meaning, bytes_of in (
         ("max_buffer_bytes", "a single buffer", _largest_buffer),

@@ -13,10 +13,15 @@ _MAX_RESIDENT_WARPS = 64  # of a unit, sm_80 and sm_90; 48 of sm_86 and sm_89
 
 
 def groups(problem: Problem, schedule: Schedule) -> tuple[int, int, int]:
-    """Blocks of a launch: parts of all heads of K and blocks of rows, of each sequence."""
+    """Blocks of a launch: cuts of all heads of K and blocks of rows, of each sequence."""
     row_blocks = problem.row_blocks(schedule["warp_rows"], schedule["warps_rows"])
     given = problem.given
-    return schedule["splits"] * given.kv_heads * row_blocks, given.batch, 1
+    return cuts(schedule) * given.kv_heads * row_blocks, given.batch, 1
+
+
+def cuts(schedule: Schedule) -> int:
+    """Of a sequence, a block each."""
+    return int(schedule["splits"] * schedule["cluster"])
 
 
 def warps(schedule: Schedule) -> int:
@@ -112,7 +117,7 @@ def _extra(
         ("resident_warps", float(resident * block_warps)),
         ("waves", waves),
         ("tail", waves / ceil_divide(blocks * sequences, capacity)),
-        ("rounds", float(ceil_divide(tiles, schedule["splits"]))),
+        ("rounds", float(ceil_divide(tiles, cuts(schedule)))),
         ("row_share", problem.rows / padded),
         ("part_share", part_bytes / (part_keys * key_bytes)),
     )

@@ -147,6 +147,7 @@ def schedule(**knobs: Any) -> Schedule:
         "stages": 3,
         "q_registers": True,
         "splits": 1,
+        "cluster": 1,
         "even_parts": True,
         "lazy_rescale": False,
         "resident": 1,

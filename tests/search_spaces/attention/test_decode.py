@@ -72,6 +72,15 @@ def test_what_it_cannot_do_is_rejected_in_words(
         assert DECODE_ATTENTION.rejects(workload, target) == ""
 
 
+def test_clusters_are_offered_where_there_are_some() -> None:
+    def choices(arch: str) -> tuple[object, ...]:
+        space = DECODE_ATTENTION.space(LLAMA, gpu(arch))
+        return next(knob.values for knob in space.knobs if knob.name == "cluster")
+
+    assert choices("sm_89") == (1,)
+    assert choices("sm_100a") == (1, 2, 4, 8)
+
+
 @pytest.mark.parametrize("heads", [1, 4, 8, 64])
 @pytest.mark.parametrize("q_len", [1, 4, 16])
 def test_every_number_of_rows_is_served(heads: int, q_len: int) -> None:
@@ -100,10 +109,10 @@ def test_parts_are_offered_that_fill_the_device_exactly() -> None:
             LLAMA,
             GPU,
             {"tile_keys": 32, "splits": 48, "stages": 2},
-            "48 parts of 4096 keys.*without work",
+            "48 parts by 1.*without work",
         ),
-        (LLAMA, GPU, {"splits": 32, "stages": 4}, "fewer tiles than 4 stages"),
-        (PAGED[0], GPU, {"even_parts": False}, "one part is as large as its sequence"),
+        (LLAMA, GPU, {"splits": 8, "cluster": 4, "stages": 4}, "fewer tiles than 4 stages"),
+        (PAGED[0], GPU, {"even_parts": False}, "one piece is as large as its sequence"),
         (LLAMA, gpu(memory_bytes=2**22), {"splits": 24}, "parts exceed 4194304 bytes"),
     ],
 )
@@ -141,6 +150,7 @@ def test_statistics_of_a_schedule_worked_out_by_hand() -> None:
 GOLDEN_CASES = {
     "decode_bfloat16": (LLAMA, schedule(stages=4)),
     "decode_paged_split": (PAGED[0], schedule(splits=2, even_parts=False, warps_keys=2)),
+    "decode_cluster": (LLAMA, schedule(cluster=4, tile_keys=32)),
     "decode_float8": (FLOAT8[0], schedule(tile_keys=32, warps_keys=2, stages=2)),
 }
 

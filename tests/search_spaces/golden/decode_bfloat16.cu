@@ -169,6 +169,7 @@ FUNCTION float float8_e5m2_to_float(unsigned char bits) { return half_to_float((
 #define MMA "m16n8k16.row.col.f32.bf16.bf16.f32"
 #define K_COPY 16
 #define V_COPY 16
+#define CLUSTER 1
 #define EVEN_PARTS 1
 #define LAZY_RESCALE 0
 #define Q_REGISTERS 1
@@ -764,9 +765,9 @@ template <int WIDTH, int ELEMENT_BYTES> FUNCTION int element_offset(int line, in
     return chunk_offset(line, at / 16, WIDTH * ELEMENT_BYTES / 16) + at % 16;
 }
 
-// What a lane addresses in a matrix load: chunk `chunk`, 0 or 1, of a line. Every other load is some
-// lines (a multiple of 8) and chunks (a multiple of 2) further, numbers known when it compiles: but
-// for the permuted part they are added to an address, so that few of these occupy registers.
+// What a lane addresses in a matrix load: chunk `chunk`, 0 or 1, of a line. Every other load is
+// some lines (a multiple of 8) and chunks (a multiple of 2) further, numbers known when it compiles:
+// but for the permuted part they are added to an address, so that few of these occupy registers.
 template <int CHUNKS> struct LaneChunk {
     unsigned line_address;
     int turned;  // in bytes
@@ -786,8 +787,8 @@ template <int CHUNKS> struct LaneChunk {
 
 // ---- Copies into tiles
 
-// The pages of a tile's keys, looked up before they are needed: lane l knows those of keys l, l + 32
-// and so on.
+// The pages of a tile's keys, looked up before they are needed: lane l knows those of keys l,
+// l + 32 and so on.
 template <int LINES> struct TilePages {
     int found[(LINES + 31) / 32];
 
@@ -860,9 +861,9 @@ template <int HEADS_OF_QUERY> struct QueryLines {
     }
 };
 
-// A tile of LINES, by GROUP threads: in pieces of COPY bytes, or, if that is 0, element by element. A
-// thread's pieces stand in one column, so that it asks once whether that is inside. LENGTH is what
-// a line has before its zeros.
+// A tile of LINES, by GROUP threads: in pieces of COPY bytes, or, if that is 0, element by element.
+// A thread's pieces stand in one column, so that it asks once whether that is inside. LENGTH is
+// what a line has before its zeros.
 template <int GROUP, int LINES, int WIDTH, int LENGTH, int COPY, typename ROWS_OF>
 FUNCTION void fetch(unsigned char *tile, const ROWS_OF &rows)
 {
@@ -883,7 +884,8 @@ FUNCTION void fetch(unsigned char *tile, const ROWS_OF &rows)
             if (pieces % across != 0 && piece >= pieces) break;
             const int element = piece * step;
             const bool inside = exists && (LENGTH == WIDTH || element < LENGTH);
-            unsigned char *to = line + element_offset<WIDTH, bytes>(first % 8 + first_line, element);
+            const int from_line = element_offset<WIDTH, bytes>(first % 8 + first_line, element);
+            unsigned char *to = line + from_line;
             if (COPY)
                 copy_async<COPY ? COPY : 4>(shared_address(to), from + element, inside);
             else
@@ -1040,7 +1042,8 @@ template <int WIDTH> struct ValueFragments {
 // The softmax of scores that a warp keeps as sums of tensor cores, tile of keys by tile of keys
 // (online softmax: Milakov and Gimelshein, arXiv:1805.02867): four lanes share a row.
 //
-// Stands after exponentials.h. Scores are in units of log2, or become so by a factor in the exponent.
+// Stands after exponentials.h. Scores are in units of log2, or become so by a factor in the
+// exponent.
 
 #ifndef WARP_SOFTMAX_H
 #define WARP_SOFTMAX_H
@@ -1099,7 +1102,8 @@ template <int LAZY> FUNCTION float advance(Row &row, float found, float factor)
     const float before = row.largest, largest = fmaxf(before, found);
     const bool keeps = LAZY && (largest - before) * factor <= 8.0f;
     row.largest = keeps ? before : largest;
-    const float scale = keeps || largest == before ? 1.0f : exp2_special((before - largest) * factor);
+    const bool rescales = !keeps && largest != before;
+    const float scale = rescales ? exp2_special((before - largest) * factor) : 1.0f;
     row.sum *= scale;
     return scale;
 }
@@ -1135,7 +1139,7 @@ FUNCTION unsigned packed(float x, float y)
 #define WARP_PRODUCTS_H
 
 #ifndef POLYNOMIALS
-#define POLYNOMIALS 0  // exponentials, of 8, that multiply-add units compute beside the special ones
+#define POLYNOMIALS 0  // exponentials, of 8, that are polynomials on multiply-add units
 #endif
 
 #ifndef ROW_HEADS
@@ -1164,7 +1168,8 @@ FUNCTION void load_queries(unsigned (&a)[4], const unsigned char *tile, int row,
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const int line = row + half * 8 + LOCAL_ID(0) % 32 / 4;
-        const uint2 four = *(const uint2 *)(tile + element_offset<QK_WIDTH, 2>(line, q_column(step, 0)));
+        const int offset = element_offset<QK_WIDTH, 2>(line, q_column(step, 0));
+        const uint2 four = *(const uint2 *)(tile + offset);
         a[half] = four.x, a[half + 2] = four.y;
     }
 #else
@@ -1345,7 +1350,8 @@ FUNCTION void weigh(Weights &weights, Scores &scores, Rows &rows, Sums &sums, fl
                 float pair[2];
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
-                    pair[e] = weight<POLYNOMIALS>(fmaf(scores[i][j][half * 2 + e], factor, -base), j * 2 + e);
+                    const float x = fmaf(scores[i][j][half * 2 + e], factor, -base);
+                    pair[e] = weight<POLYNOMIALS>(x, j * 2 + e);
                     sum += pair[e];
                 }
                 weights[i][j / 2][j % 2 * 2 + half] = packed(pair[0], pair[1]);
