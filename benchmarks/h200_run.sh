@@ -61,7 +61,8 @@ matmul() {
         --problems "$work/problems" "$@"
 }
 
-tune() { matmul "$1" --tune-only --deadline $(($1 - MARGIN_S)) --shapes "$2"; }
+# As many schedules as the time allows.
+tune() { matmul "$1" --tune-only --trials 1000 --deadline $(($1 - MARGIN_S)) --shapes "$2"; }
 
 race() {
     local limit_s=$1
