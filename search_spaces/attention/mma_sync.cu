@@ -1,14 +1,14 @@
-// Attention on tensor cores, after FlashAttention-2 (Dao, arXiv:2307.08691), from sm_80 on: tiles of
-// K and V come by asynchronous copies into a ring in shared memory; scores, weights and sums of the
-// output stay in the registers of the warp that owns their rows.
+// Attention on tensor cores, after FlashAttention-2 (Dao, arXiv:2307.08691), from sm_80 on: tiles
+// of K and V come by asynchronous copies into a ring in shared memory; scores, weights and sums of
+// the output stay in the registers of the warp that owns their rows.
 //
 // A block computes BLOCK_ROWS rows of the output, each warp WARP_ROWS of them, from TILE_KEYS keys
 // at a time. After a step's barrier the place of what was read before it is filled again: of a tile
 // of K and one of V, so that STAGES - 1 of each are under way; or, in half steps, with a wait and a
 // barrier for K and another for V, of one of these, so that 2 STAGES - 1 are. Keys that no row of
 // the block sees are not read; a warp leaves out tiles that none of its rows sees, and asks for
-// single keys only where a border of what they see runs through the tile. Pages are looked up before
-// their copies' turn.
+// single keys only where a border of what they see runs through the tile. Pages are looked up
+// before their copies' turn.
 //
 //   attend:   groups (tiles of rows x heads x sequences, SPLITS); writes the output, or what each
 //             part of the keys gives if SPLITS > 1
@@ -79,7 +79,7 @@
 #define LAZY_RESCALE 0  // 1: weights may grow to 2^8 before earlier sums are scaled down
 #endif
 #ifndef POLYNOMIALS
-#define POLYNOMIALS 0  // exponentials, of 8, that multiply-add units compute beside the special ones
+#define POLYNOMIALS 0  // exponentials, of 8, that are polynomials on multiply-add units
 #endif
 #ifndef SPLITS
 #define SPLITS 1  // parts of the keys, each by other blocks
@@ -109,13 +109,18 @@
 
 template <int BYTES> FUNCTION void move(STORED *to, const unsigned char *from)
 {
-    if (BYTES == 2) {
-        *to = *(const STORED *)from;
-    } else {
-        unsigned words[BYTES < 4 ? 1 : BYTES / 4];
-#pragma unroll
-        for (int i = 0; i < BYTES / 4; i++) words[i] = ((const unsigned *)from)[i];
+    if (BYTES == 16) {
+        const uint4 found = *(const uint4 *)from;
+        const unsigned words[4] = {found.x, found.y, found.z, found.w};
         store_words(to, words);
+    } else if (BYTES == 8) {
+        const uint2 found = *(const uint2 *)from;
+        const unsigned words[2] = {found.x, found.y};
+        store_words(to, words);
+    } else if (BYTES == 4) {
+        *(unsigned *)to = *(const unsigned *)from;
+    } else {
+        *to = *(const STORED *)from;
     }
 }
 
@@ -132,8 +137,8 @@ FUNCTION void store_rows(STORED *out, unsigned char *slab, const Place &place, i
             const int half = at / 2, i = at % 2;
             const float x = pair_value(&sums[2 * columns], half, i, 0) * inverses[half];
             const float y = pair_value(&sums[2 * columns], half, i, 1) * inverses[half];
-            const int offset = element_offset<V_WIDTH, 2>(half * 8 + lane / 4, pair_column(columns, i));
-            *(unsigned *)(slab + offset) = packed(x, y);
+            const int line = half * 8 + lane / 4, column = pair_column(columns, i);
+            *(unsigned *)(slab + element_offset<V_WIDTH, 2>(line, column)) = packed(x, y);
         }
     }
     __syncwarp();
@@ -176,10 +181,9 @@ FUNCTION void store_sums(float *partial, const float (&sums)[V_WIDTH / 8][4], in
 #define RESULTS STORED *RESTRICT out LSE_PARAMETER
 #endif
 
-KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q,
-                                                        const STORED_KV *RESTRICT k,
-                                                        const STORED_KV *RESTRICT v INPUT_PARAMETERS,
-                                                        RESULTS)
+KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(
+    const STORED *RESTRICT q, const STORED_KV *RESTRICT k,
+    const STORED_KV *RESTRICT v INPUT_PARAMETERS, RESULTS)
 {
     extern __shared__ __align__(128) unsigned char shared[];
 
@@ -229,8 +233,10 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q
 #pragma unroll
         for (int step = 0; step < QK_WIDTH / 16; step++) {
 #pragma unroll
-            for (int i = 0; i < FRAGMENTS; i++)
-                read_queries(queries[step * Q_REGISTERS][i], q_lines, warp * WARP_ROWS + i * 16, step);
+            for (int i = 0; i < FRAGMENTS; i++) {
+                const int row = warp * WARP_ROWS + i * 16;
+                read_queries(queries[step * Q_REGISTERS][i], q_lines, row, step);
+            }
         }
     }
     Sums sums;

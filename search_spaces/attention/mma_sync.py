@@ -11,7 +11,7 @@ from records.workload import Workload
 from search_spaces.attention.combine import combine_launch, combine_text, partial_results
 from search_spaces.attention.defines import inputs, outputs, workload_defines
 from search_spaces.attention.mma_sync_resources import WARP, Problem, shared_bytes, tiles
-from search_spaces.attention.mma_sync_space import MAX_GRID, constraints, knobs
+from search_spaces.attention.mma_sync_space import MAX_GRID, constraints, knobs, too_large
 from search_spaces.attention.mma_sync_stats import statistics
 from search_spaces.attention.op import ATTENTION
 from search_spaces.attention.parameters import Parameters
@@ -49,8 +49,12 @@ class MmaSync:
     dialects = ("cuda",)
 
     def rejects(self, workload: Workload, target: Target) -> str:
-        given = Parameters.of(workload)
-        return _rejected_types(given, target) or _rejected_sizes(given)
+        problem = Problem.of(workload)
+        return (
+            _rejected_types(problem.given, target)
+            or _rejected_sizes(problem.given)
+            or too_large(problem, target)
+        )
 
     def space(self, workload: Workload, target: Target) -> SearchSpace:
         problem = Problem.of(workload)

@@ -15,7 +15,8 @@ MAX_PRODUCTS = 1024  # in a loop body: 16 KiB of instructions, an eighth of an S
 _MAX_WARPS = 8  # of a block: two of them for each of the four schedulers
 _MAX_TOGETHER = 256
 _ENOUGH_ROWS = 64  # of a block: the last cache gives a 64th of the flops in bytes, or nearly
-_MOST_WAVES = 8
+_MOST_WAVES = 8  # of blocks, one to a unit
+_MANY_KEYS = 128
 _STATIC_SHARED_BYTES = 48 << 10
 _RESERVED_SHARED_BYTES = 1 << 10  # of each block, by CUDA itself
 _TILE = ("warps", "warp_rows", "tile_keys", "stages", "q_registers")
@@ -29,12 +30,10 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
     return (
         power_of_two("warps", 1, _MAX_WARPS, "warps of a block, each with rows of its own"),
         choice("warp_rows", (16, 32, 64), "rows of a warp: fragments of K and V serve all of them"),
-        power_of_two("tile_keys", problem.keys_of_load, 128, "keys between two rescalings"),
+        power_of_two("tile_keys", least_keys(problem), 128, "keys between two rescalings"),
         choice("stages", (1, 2, 3), "tiles of K, and of V, in shared memory"),
         boolean("half_steps", "K and V have a wait and a barrier each, not one together"),
-        boolean("q_registers", "Q stays in registers, or is loaded from shared memory every tile")
-        if problem.kv_bytes > 1
-        else choice("q_registers", (True,), "Q stays in registers, ordered as float8 needs it"),
+        boolean("q_registers", "Q stays in registers; or is loaded for each tile"),
         _where(shared, "pack_heads", "query heads of a head of K are rows of one tile"),
         power_of_two("heads_together", 1, together, "heads whose tiles are walked side by side"),
         _where(given.causal, "late_first", "tiles of late queries, which see most keys, first"),
@@ -55,6 +54,29 @@ def constraints(problem: Problem, target: Target) -> tuple[Constraint, ...]:
         *_keys(problem),
         *_parts(problem, target),
     )
+
+
+def too_large(problem: Problem, target: Target) -> str:
+    """Why not even the smallest tile finds shared memory, or `""`."""
+    if _fits(problem, target, 1):
+        return ""
+    available = target.limit("shared_bytes", _STATIC_SHARED_BYTES)
+    dims = f"head_dim {problem.given.head_dim} and v_dim {problem.given.v_dim}"
+    return (
+        f"a block has {available} bytes of shared memory; {FRAGMENT} rows and "
+        f"{least_keys(problem)} keys of {dims} need more"
+    )
+
+
+def _fits(problem: Problem, target: Target, warps: int) -> bool:
+    """Whether so many warps of 16 rows find shared memory for Q and the smallest tile."""
+    kept_bytes = problem.shared_bytes(warps, FRAGMENT, least_keys(problem), 1, False)
+    return bool(kept_bytes <= target.limit("shared_bytes", _STATIC_SHARED_BYTES))
+
+
+def least_keys(problem: Problem) -> int:
+    """Keys of the smallest tile: where there are many, 16 are too few to pay for a rescaling."""
+    return problem.keys_of_load if problem.given.kv_len < _MANY_KEYS else 32
 
 
 def _where(useful: bool, name: str, help: str) -> Knob:
@@ -95,6 +117,7 @@ def _rows(problem: Problem) -> Iterator[Constraint]:
 def _filling(problem: Problem, target: Target) -> Iterator[Constraint]:
     """Small tiles and parts are for workloads that would leave units without work."""
     units = target.limit("units", 1)
+    enough_rows = _ENOUGH_ROWS if _fits(problem, target, _ENOUGH_ROWS // FRAGMENT) else FRAGMENT
 
     def blocks(pack_heads: bool, rows: int) -> int:
         return problem.heads(pack_heads) * problem.tiles_of_head(pack_heads, 1, rows)
@@ -102,7 +125,7 @@ def _filling(problem: Problem, target: Target) -> Iterator[Constraint]:
     yield Constraint(
         ("warps", "warp_rows", "pack_heads"),
         lambda warps, warp_rows, pack_heads: (
-            warps * warp_rows >= _ENOUGH_ROWS or blocks(pack_heads, _ENOUGH_ROWS) < 2 * units
+            warps * warp_rows >= enough_rows or blocks(pack_heads, enough_rows) < 2 * units
         ),
         "a block of {warps} warps of {warp_rows} rows reads K and V from the last cache for few "
         f"products; {_ENOUGH_ROWS} rows a block are enough blocks for {units} units",
@@ -148,9 +171,17 @@ def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
         "{warp_rows} rows by {tile_keys} keys need more",
     )
     yield Constraint(
+        ("warps", "resident"),
+        lambda warps, resident: (
+            resident == 1 or available // (resident * WARP * warps) < MAX_REGISTERS
+        ),
+        f"{{resident}} blocks of {{warps}} warps leave a thread {MAX_REGISTERS} registers, as one "
+        "block does: the same code again",
+    )
+    yield Constraint(
         ("warp_rows", "tile_keys"),
         lambda warp_rows, tile_keys: (
-            tile_keys == problem.keys_of_load
+            tile_keys == least_keys(problem)
             or problem.products(warp_rows, tile_keys) <= MAX_PRODUCTS
         ),
         f"{{warp_rows}} rows by {{tile_keys}} keys are more than {MAX_PRODUCTS} products in a loop "

@@ -8,7 +8,7 @@
 #define WARP_PRODUCTS_H
 
 #ifndef POLYNOMIALS
-#define POLYNOMIALS 0  // exponentials, of 8, that multiply-add units compute beside the special ones
+#define POLYNOMIALS 0  // exponentials, of 8, that are polynomials on multiply-add units
 #endif
 
 #ifndef ROW_HEADS
@@ -37,7 +37,8 @@ FUNCTION void load_queries(unsigned (&a)[4], const unsigned char *tile, int row,
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const int line = row + half * 8 + LOCAL_ID(0) % 32 / 4;
-        const uint2 four = *(const uint2 *)(tile + element_offset<QK_WIDTH, 2>(line, q_column(step, 0)));
+        const int offset = element_offset<QK_WIDTH, 2>(line, q_column(step, 0));
+        const uint2 four = *(const uint2 *)(tile + offset);
         a[half] = four.x, a[half + 2] = four.y;
     }
 #else
@@ -218,7 +219,8 @@ FUNCTION void weigh(Weights &weights, Scores &scores, Rows &rows, Sums &sums, fl
                 float pair[2];
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
-                    pair[e] = weight<POLYNOMIALS>(fmaf(scores[i][j][half * 2 + e], factor, -base), j * 2 + e);
+                    const float x = fmaf(scores[i][j][half * 2 + e], factor, -base);
+                    pair[e] = weight<POLYNOMIALS>(x, j * 2 + e);
                     sum += pair[e];
                 }
                 weights[i][j / 2][j % 2 * 2 + half] = packed(pair[0], pair[1]);

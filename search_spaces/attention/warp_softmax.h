@@ -1,7 +1,8 @@
 // The softmax of scores that a warp keeps as sums of tensor cores, tile of keys by tile of keys
 // (online softmax: Milakov and Gimelshein, arXiv:1805.02867): four lanes share a row.
 //
-// Stands after exponentials.h. Scores are in units of log2, or become so by a factor in the exponent.
+// Stands after exponentials.h. Scores are in units of log2, or become so by a factor in the
+// exponent.
 
 #ifndef WARP_SOFTMAX_H
 #define WARP_SOFTMAX_H
@@ -60,7 +61,8 @@ template <int LAZY> FUNCTION float advance(Row &row, float found, float factor)
     const float before = row.largest, largest = fmaxf(before, found);
     const bool keeps = LAZY && (largest - before) * factor <= 8.0f;
     row.largest = keeps ? before : largest;
-    const float scale = keeps || largest == before ? 1.0f : exp2_special((before - largest) * factor);
+    const bool rescales = !keeps && largest != before;
+    const float scale = rescales ? exp2_special((before - largest) * factor) : 1.0f;
     row.sum *= scale;
     return scale;
 }

@@ -41,9 +41,9 @@ template <int WIDTH, int ELEMENT_BYTES> FUNCTION int element_offset(int line, in
     return chunk_offset(line, at / 16, WIDTH * ELEMENT_BYTES / 16) + at % 16;
 }
 
-// What a lane addresses in a matrix load: chunk `chunk`, 0 or 1, of a line. Every other load is some
-// lines (a multiple of 8) and chunks (a multiple of 2) further, numbers known when it compiles: but
-// for the permuted part they are added to an address, so that few of these occupy registers.
+// What a lane addresses in a matrix load: chunk `chunk`, 0 or 1, of a line. Every other load is
+// some lines (a multiple of 8) and chunks (a multiple of 2) further, numbers known when it compiles:
+// but for the permuted part they are added to an address, so that few of these occupy registers.
 template <int CHUNKS> struct LaneChunk {
     unsigned line_address;
     int turned;  // in bytes
@@ -63,8 +63,8 @@ template <int CHUNKS> struct LaneChunk {
 
 // ---- Copies into tiles
 
-// The pages of a tile's keys, looked up before they are needed: lane l knows those of keys l, l + 32
-// and so on.
+// The pages of a tile's keys, looked up before they are needed: lane l knows those of keys l,
+// l + 32 and so on.
 template <int LINES> struct TilePages {
     int found[(LINES + 31) / 32];
 
@@ -137,9 +137,9 @@ template <int HEADS_OF_QUERY> struct QueryLines {
     }
 };
 
-// A tile of LINES, by GROUP threads: in pieces of COPY bytes, or, if that is 0, element by element. A
-// thread's pieces stand in one column, so that it asks once whether that is inside. LENGTH is what
-// a line has before its zeros.
+// A tile of LINES, by GROUP threads: in pieces of COPY bytes, or, if that is 0, element by element.
+// A thread's pieces stand in one column, so that it asks once whether that is inside. LENGTH is
+// what a line has before its zeros.
 template <int GROUP, int LINES, int WIDTH, int LENGTH, int COPY, typename ROWS_OF>
 FUNCTION void fetch(unsigned char *tile, const ROWS_OF &rows)
 {
@@ -160,7 +160,8 @@ FUNCTION void fetch(unsigned char *tile, const ROWS_OF &rows)
             if (pieces % across != 0 && piece >= pieces) break;
             const int element = piece * step;
             const bool inside = exists && (LENGTH == WIDTH || element < LENGTH);
-            unsigned char *to = line + element_offset<WIDTH, bytes>(first % 8 + first_line, element);
+            const int from_line = element_offset<WIDTH, bytes>(first % 8 + first_line, element);
+            unsigned char *to = line + from_line;
             if (COPY)
                 copy_async<COPY ? COPY : 4>(shared_address(to), from + element, inside);
             else

@@ -77,6 +77,11 @@ def test_it_is_registered() -> None:
             GPU,
             "batch x heads x q_len is 4294967296",
         ),
+        (
+            attention(heads=1, q_len=9, head_dim=512, dtype="float16", v_dim=64),
+            gpu(shared_bytes=16 << 10),
+            "16384 bytes of shared memory; 16 rows and 16 keys of head_dim 512",
+        ),
     ],
 )
 def test_what_it_cannot_do_is_rejected_in_words(
@@ -128,7 +133,6 @@ def test_every_constraint_says_why(
         ({"kv_heads": 4}, "pack_heads"),
         ({"causal": False}, "late_first"),
         ({"causal": False}, "backwards"),
-        ({"kv_dtype": "float8_e5m2"}, "q_registers"),
     ],
 )
 def test_a_knob_without_effect_has_one_value(given: dict[str, Any], knob: str) -> None:

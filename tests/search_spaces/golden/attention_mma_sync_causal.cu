@@ -776,9 +776,9 @@ template <int WIDTH, int ELEMENT_BYTES> FUNCTION int element_offset(int line, in
     return chunk_offset(line, at / 16, WIDTH * ELEMENT_BYTES / 16) + at % 16;
 }
 
-// What a lane addresses in a matrix load: chunk `chunk`, 0 or 1, of a line. Every other load is some
-// lines (a multiple of 8) and chunks (a multiple of 2) further, numbers known when it compiles: but
-// for the permuted part they are added to an address, so that few of these occupy registers.
+// What a lane addresses in a matrix load: chunk `chunk`, 0 or 1, of a line. Every other load is
+// some lines (a multiple of 8) and chunks (a multiple of 2) further, numbers known when it compiles:
+// but for the permuted part they are added to an address, so that few of these occupy registers.
 template <int CHUNKS> struct LaneChunk {
     unsigned line_address;
     int turned;  // in bytes
@@ -798,8 +798,8 @@ template <int CHUNKS> struct LaneChunk {
 
 // ---- Copies into tiles
 
-// The pages of a tile's keys, looked up before they are needed: lane l knows those of keys l, l + 32
-// and so on.
+// The pages of a tile's keys, looked up before they are needed: lane l knows those of keys l,
+// l + 32 and so on.
 template <int LINES> struct TilePages {
     int found[(LINES + 31) / 32];
 
@@ -872,9 +872,9 @@ template <int HEADS_OF_QUERY> struct QueryLines {
     }
 };
 
-// A tile of LINES, by GROUP threads: in pieces of COPY bytes, or, if that is 0, element by element. A
-// thread's pieces stand in one column, so that it asks once whether that is inside. LENGTH is what
-// a line has before its zeros.
+// A tile of LINES, by GROUP threads: in pieces of COPY bytes, or, if that is 0, element by element.
+// A thread's pieces stand in one column, so that it asks once whether that is inside. LENGTH is
+// what a line has before its zeros.
 template <int GROUP, int LINES, int WIDTH, int LENGTH, int COPY, typename ROWS_OF>
 FUNCTION void fetch(unsigned char *tile, const ROWS_OF &rows)
 {
@@ -895,7 +895,8 @@ FUNCTION void fetch(unsigned char *tile, const ROWS_OF &rows)
             if (pieces % across != 0 && piece >= pieces) break;
             const int element = piece * step;
             const bool inside = exists && (LENGTH == WIDTH || element < LENGTH);
-            unsigned char *to = line + element_offset<WIDTH, bytes>(first % 8 + first_line, element);
+            const int from_line = element_offset<WIDTH, bytes>(first % 8 + first_line, element);
+            unsigned char *to = line + from_line;
             if (COPY)
                 copy_async<COPY ? COPY : 4>(shared_address(to), from + element, inside);
             else
@@ -1052,7 +1053,8 @@ template <int WIDTH> struct ValueFragments {
 // The softmax of scores that a warp keeps as sums of tensor cores, tile of keys by tile of keys
 // (online softmax: Milakov and Gimelshein, arXiv:1805.02867): four lanes share a row.
 //
-// Stands after exponentials.h. Scores are in units of log2, or become so by a factor in the exponent.
+// Stands after exponentials.h. Scores are in units of log2, or become so by a factor in the
+// exponent.
 
 #ifndef WARP_SOFTMAX_H
 #define WARP_SOFTMAX_H
@@ -1111,7 +1113,8 @@ template <int LAZY> FUNCTION float advance(Row &row, float found, float factor)
     const float before = row.largest, largest = fmaxf(before, found);
     const bool keeps = LAZY && (largest - before) * factor <= 8.0f;
     row.largest = keeps ? before : largest;
-    const float scale = keeps || largest == before ? 1.0f : exp2_special((before - largest) * factor);
+    const bool rescales = !keeps && largest != before;
+    const float scale = rescales ? exp2_special((before - largest) * factor) : 1.0f;
     row.sum *= scale;
     return scale;
 }
@@ -1147,7 +1150,7 @@ FUNCTION unsigned packed(float x, float y)
 #define WARP_PRODUCTS_H
 
 #ifndef POLYNOMIALS
-#define POLYNOMIALS 0  // exponentials, of 8, that multiply-add units compute beside the special ones
+#define POLYNOMIALS 0  // exponentials, of 8, that are polynomials on multiply-add units
 #endif
 
 #ifndef ROW_HEADS
@@ -1176,7 +1179,8 @@ FUNCTION void load_queries(unsigned (&a)[4], const unsigned char *tile, int row,
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const int line = row + half * 8 + LOCAL_ID(0) % 32 / 4;
-        const uint2 four = *(const uint2 *)(tile + element_offset<QK_WIDTH, 2>(line, q_column(step, 0)));
+        const int offset = element_offset<QK_WIDTH, 2>(line, q_column(step, 0));
+        const uint2 four = *(const uint2 *)(tile + offset);
         a[half] = four.x, a[half + 2] = four.y;
     }
 #else
@@ -1357,7 +1361,8 @@ FUNCTION void weigh(Weights &weights, Scores &scores, Rows &rows, Sums &sums, fl
                 float pair[2];
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
-                    pair[e] = weight<POLYNOMIALS>(fmaf(scores[i][j][half * 2 + e], factor, -base), j * 2 + e);
+                    const float x = fmaf(scores[i][j][half * 2 + e], factor, -base);
+                    pair[e] = weight<POLYNOMIALS>(x, j * 2 + e);
                     sum += pair[e];
                 }
                 weights[i][j / 2][j % 2 * 2 + half] = packed(pair[0], pair[1]);
@@ -1397,17 +1402,17 @@ FUNCTION void begin(Rows &rows, Sums &sums)
 
 #endif
 
-// Attention on tensor cores, after FlashAttention-2 (Dao, arXiv:2307.08691), from sm_80 on: tiles of
-// K and V come by asynchronous copies into a ring in shared memory; scores, weights and sums of the
-// output stay in the registers of the warp that owns their rows.
+// Attention on tensor cores, after FlashAttention-2 (Dao, arXiv:2307.08691), from sm_80 on: tiles
+// of K and V come by asynchronous copies into a ring in shared memory; scores, weights and sums of
+// the output stay in the registers of the warp that owns their rows.
 //
 // A block computes BLOCK_ROWS rows of the output, each warp WARP_ROWS of them, from TILE_KEYS keys
 // at a time. After a step's barrier the place of what was read before it is filled again: of a tile
 // of K and one of V, so that STAGES - 1 of each are under way; or, in half steps, with a wait and a
 // barrier for K and another for V, of one of these, so that 2 STAGES - 1 are. Keys that no row of
 // the block sees are not read; a warp leaves out tiles that none of its rows sees, and asks for
-// single keys only where a border of what they see runs through the tile. Pages are looked up before
-// their copies' turn.
+// single keys only where a border of what they see runs through the tile. Pages are looked up
+// before their copies' turn.
 //
 //   attend:   groups (tiles of rows x heads x sequences, SPLITS); writes the output, or what each
 //             part of the keys gives if SPLITS > 1
@@ -1478,7 +1483,7 @@ FUNCTION void begin(Rows &rows, Sums &sums)
 #define LAZY_RESCALE 0  // 1: weights may grow to 2^8 before earlier sums are scaled down
 #endif
 #ifndef POLYNOMIALS
-#define POLYNOMIALS 0  // exponentials, of 8, that multiply-add units compute beside the special ones
+#define POLYNOMIALS 0  // exponentials, of 8, that are polynomials on multiply-add units
 #endif
 #ifndef SPLITS
 #define SPLITS 1  // parts of the keys, each by other blocks
@@ -1508,13 +1513,18 @@ FUNCTION void begin(Rows &rows, Sums &sums)
 
 template <int BYTES> FUNCTION void move(STORED *to, const unsigned char *from)
 {
-    if (BYTES == 2) {
-        *to = *(const STORED *)from;
-    } else {
-        unsigned words[BYTES < 4 ? 1 : BYTES / 4];
-#pragma unroll
-        for (int i = 0; i < BYTES / 4; i++) words[i] = ((const unsigned *)from)[i];
+    if (BYTES == 16) {
+        const uint4 found = *(const uint4 *)from;
+        const unsigned words[4] = {found.x, found.y, found.z, found.w};
         store_words(to, words);
+    } else if (BYTES == 8) {
+        const uint2 found = *(const uint2 *)from;
+        const unsigned words[2] = {found.x, found.y};
+        store_words(to, words);
+    } else if (BYTES == 4) {
+        *(unsigned *)to = *(const unsigned *)from;
+    } else {
+        *to = *(const STORED *)from;
     }
 }
 
@@ -1531,8 +1541,8 @@ FUNCTION void store_rows(STORED *out, unsigned char *slab, const Place &place, i
             const int half = at / 2, i = at % 2;
             const float x = pair_value(&sums[2 * columns], half, i, 0) * inverses[half];
             const float y = pair_value(&sums[2 * columns], half, i, 1) * inverses[half];
-            const int offset = element_offset<V_WIDTH, 2>(half * 8 + lane / 4, pair_column(columns, i));
-            *(unsigned *)(slab + offset) = packed(x, y);
+            const int line = half * 8 + lane / 4, column = pair_column(columns, i);
+            *(unsigned *)(slab + element_offset<V_WIDTH, 2>(line, column)) = packed(x, y);
         }
     }
     __syncwarp();
@@ -1575,10 +1585,9 @@ FUNCTION void store_sums(float *partial, const float (&sums)[V_WIDTH / 8][4], in
 #define RESULTS STORED *RESTRICT out LSE_PARAMETER
 #endif
 
-KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q,
-                                                        const STORED_KV *RESTRICT k,
-                                                        const STORED_KV *RESTRICT v INPUT_PARAMETERS,
-                                                        RESULTS)
+KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(
+    const STORED *RESTRICT q, const STORED_KV *RESTRICT k,
+    const STORED_KV *RESTRICT v INPUT_PARAMETERS, RESULTS)
 {
     extern __shared__ __align__(128) unsigned char shared[];
 
@@ -1628,8 +1637,10 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q
 #pragma unroll
         for (int step = 0; step < QK_WIDTH / 16; step++) {
 #pragma unroll
-            for (int i = 0; i < FRAGMENTS; i++)
-                read_queries(queries[step * Q_REGISTERS][i], q_lines, warp * WARP_ROWS + i * 16, step);
+            for (int i = 0; i < FRAGMENTS; i++) {
+                const int row = warp * WARP_ROWS + i * 16;
+                read_queries(queries[step * Q_REGISTERS][i], q_lines, row, step);
+            }
         }
     }
     Sums sums;
