@@ -395,7 +395,7 @@ FUNCTION float natural_lse(float largest, float sum)
 // THREADS_K-th run from x on. So a row's maximum and sum belong to the same work-items in both
 // products, and weights change hands in local memory, within their row. Each step:
 //
-//   scores = Q K^T | row maxima | weights = exp2(scores - maximum) | sums = sums * shrink + weights V
+//   scores = Q K^T, row maxima, weights = exp2(scores - maximum), sums = sums * shrink + weights V
 //
 // Rows beyond the last one repeat it and are not written; keys beyond the last are zeros, hidden.
 //
@@ -430,10 +430,10 @@ FUNCTION float natural_lse(float largest, float sum)
 #define LANES 4  // elements in one local access, and neighbouring columns owned: 1, 2 or 4
 #endif
 #ifndef PAD
-#define PAD 1  // 1: LANES unused elements after each row of Q, K and weights, against bank conflicts
+#define PAD 1  // 1: LANES unused elements after rows of Q, K and weights, against bank conflicts
 #endif
 #ifndef KV_TILES
-#define KV_TILES 1  // 1: V takes the place of K in local memory, for two more barriers; 2: beside it
+#define KV_TILES 1  // 1: V takes K's place in local memory, for two more barriers; 2: beside it
 #endif
 #ifndef PREFETCH
 #define PREFETCH 0  // 1: fetch the next tile before multiplying by this one; costs registers
@@ -530,8 +530,6 @@ FUNCTION float natural_lse(float largest, float sum)
 READER(read_q, STORED, GLOBAL)
 READER(read_kv, STORED_KV, GLOBAL)
 READER(read_local, float, LOCAL)
-WRITER(write_out, STORED, GLOBAL)
-WRITER(write_partial, float, GLOBAL)
 WRITER(write_local, float, LOCAL)
 
 // ---- Rows of this group
@@ -559,6 +557,25 @@ FUNCTION Place tile_of(int group)
 
 FUNCTION int row_query(int row) { return row / ROW_HEADS; }
 FUNCTION int row_head(int row, int first_head) { return first_head + row % ROW_HEADS; }
+
+// Keys from `begin` to `end` are seen by some of the rows and belong to this part; those from
+// `all_begin` to `all_end` are seen by every row.
+typedef struct {
+    int begin, end, all_begin, all_end;
+} Keys;
+
+FUNCTION Keys keys_of(Sequence s, int first_row, int last_row, int part)
+{
+    const int first_query = row_query(first_row), last_query = row_query(last_row);
+    const int begin = first_key(s, first_query), end = end_key(s, last_query);
+    const int steps = (end - begin + BLOCK_K - 1) / BLOCK_K;
+    const int part_keys = (steps + SPLITS - 1) / SPLITS * BLOCK_K;
+    Keys keys;
+    keys.begin = begin + part * part_keys;
+    keys.end = end - keys.begin < part_keys ? end : keys.begin + part_keys;
+    keys.all_begin = first_key(s, last_query), keys.all_end = end_key(s, first_query);
+    return keys;
+}
 
 // ---- From global to local memory, through registers: pieces of VECTOR neighbours along a row
 //
@@ -779,6 +796,18 @@ FUNCTION void row_maxima(float scores[THREAD_Q][THREAD_K], float maxima[THREAD_Q
     }
 }
 
+#if SHUFFLES
+FUNCTION void add_lanes(float totals[THREAD_Q])
+{
+#pragma unroll
+    for (int i = 0; i < THREAD_Q; i++) {
+#pragma unroll
+        for (int step = THREADS_K / 2; step > 0; step /= 2)
+            totals[i] += OTHER_LANE(totals[i], step);
+    }
+}
+#endif
+
 // Scores become weights, and all that was summed before shrinks where the maximum grows.
 FUNCTION void weigh(float scores[THREAD_Q][THREAD_K], const float maxima[THREAD_Q],
                     float largest[THREAD_Q], float totals[THREAD_Q],
@@ -799,22 +828,64 @@ FUNCTION void weigh(float scores[THREAD_Q][THREAD_K], const float maxima[THREAD_
     }
 }
 
-// ---- The output
+// The work-items of each row exchange a number a row: afterwards all have the largest, or the sum.
+FUNCTION void gather(LOCAL const float *shared, const int is_sum, int y, float values[THREAD_Q])
+{
+#pragma unroll
+    for (int i = 0; i < THREAD_Q; i++) {
+        LOCAL const float *row = shared + (y + i * THREADS_Q) * THREADS_K;
+        values[i] = row[0];
+#pragma unroll
+        for (int x = 1; x < THREADS_K; x++)
+            values[i] = is_sum ? values[i] + row[x] : LARGER(values[i], row[x]);
+    }
+}
+
+FUNCTION void share(LOCAL float *shared, int y, int x, const float values[THREAD_Q])
+{
+#pragma unroll
+    for (int i = 0; i < THREAD_Q; i++) shared[(y + i * THREADS_Q) * THREADS_K + x] = values[i];
+}
+
+FUNCTION void put_weights(LOCAL float *weights, int y, int x,
+                          float scores[THREAD_Q][THREAD_K])
+{
+#pragma unroll
+    for (int i = 0; i < THREAD_Q; i++) {
+#pragma unroll
+        for (int j = 0; j < THREAD_K; j++)
+            weights[(y + i * THREADS_Q) * PITCH_W + x + j * THREADS_K] = scores[i][j];
+    }
+}
+
+// ---- The output: of a row, or of its part
 
 #if SPLITS > 1
+#define RESULT float
 #define RESULTS GLOBAL float *RESTRICT partial_out, GLOBAL float *RESTRICT partial_sums
-#define PUT(to, x, values) write_partial(partial_out + (to) + (x), WIDTH, values)
+#define FLOAT_TO_RESULT(x) (x)
 #else
+#define RESULT STORED
 #define RESULTS GLOBAL STORED *RESTRICT out LSE_PARAMETER
-#define PUT(to, x, values) write_row(out + (to) + (x), values)
+#define FLOAT_TO_RESULT(x) FLOAT_TO_STORED(x)
 #endif
+WRITER(write_out, RESULT, GLOBAL)
 
-FUNCTION void write_row(GLOBAL STORED *to, const float *values)
+// This work-item's columns of a row, times `factor`.
+FUNCTION void write_row(GLOBAL RESULT *to, int x, const float sums[THREAD_V], float factor)
 {
-    STORED stored[WIDTH];
 #pragma unroll
-    for (int lane = 0; lane < WIDTH; lane++) stored[lane] = FLOAT_TO_STORED(values[lane]);
-    write_out(to, WIDTH, stored);
+    for (int run = 0; run < RUNS; run++) {
+#pragma unroll
+        for (int lane = 0; lane < LANES; lane += WIDTH) {
+            const int column = (run * THREADS_K + x) * LANES + lane;
+            RESULT piece[WIDTH];
+#pragma unroll
+            for (int i = 0; i < WIDTH; i++)
+                piece[i] = FLOAT_TO_RESULT(sums[run * LANES + lane + i] * factor);
+            if (WHOLE_RUNS || column < V_DIM) write_out(to + column, WIDTH, piece);
+        }
+    }
 }
 
 KERNEL GROUP_SIZE(THREADS, 1, 1) void attention(GLOBAL const STORED *RESTRICT q,
@@ -843,18 +914,10 @@ KERNEL GROUP_SIZE(THREADS, 1, 1) void attention(GLOBAL const STORED *RESTRICT q,
     if (first_row >= rows_end) return;
     const int last_row = first_row + BLOCK_Q < rows_end ? first_row + BLOCK_Q - 1 : rows_end - 1;
     const int y = LOCAL_ID(0) / THREADS_K, x = LOCAL_ID(0) % THREADS_K;
+    const Keys keys = keys_of(s, first_row, last_row, place.part);
 
-    // Keys that some of the rows see, and those that all of them see; this part of the former.
-    const int first_query = row_query(first_row), last_query = row_query(last_row);
-    const int all_first = first_key(s, last_query), all_end = end_key(s, first_query);
-    const int some_first = first_key(s, first_query), some_end = end_key(s, last_query);
-    const int steps = (some_end - some_first + BLOCK_K - 1) / BLOCK_K;
-    const int part_keys = (steps + SPLITS - 1) / SPLITS * BLOCK_K;
-    const int begin = some_first + place.part * part_keys;
-    const int end = some_end - begin < part_keys ? some_end : begin + part_keys;
-
-    Bias biases[THREAD_Q];
     int rows[THREAD_Q];
+    Bias biases[THREAD_Q];
     float largest[THREAD_Q], totals[THREAD_Q], sums[THREAD_Q][THREAD_V];
 #pragma unroll
     for (int i = 0; i < THREAD_Q; i++) {
@@ -876,46 +939,32 @@ KERNEL GROUP_SIZE(THREADS, 1, 1) void attention(GLOBAL const STORED *RESTRICT q,
 #endif
 
     copy_q(q_tile, q, s, head, first_row, last_row, SCORE_FACTOR);
-    if (begin < end) {
-        FETCH(k, 0, begin);
-        ARRIVE(k_tile, k, 0, begin);
+    if (keys.begin < keys.end) {
+        FETCH(k, 0, keys.begin);
+        ARRIVE(k_tile, k, 0, keys.begin);
     }
     BARRIER();
-    for (int first = begin; first < end; first += BLOCK_K) {
+    for (int first = keys.begin; first < keys.end; first += BLOCK_K) {
+        const int inside = first >= keys.all_begin && first + BLOCK_K <= keys.all_end;
+        const int more = first + BLOCK_K < keys.end;
         float scores[THREAD_Q][THREAD_K], maxima[THREAD_Q];
         FETCH(v, 1, first);
         multiply_keys(q_tile, k_tile, y, x, scores);
-        finish_scores(s, biases, rows, first + x, first >= all_first && first + BLOCK_K <= all_end,
-                      scores);
+        finish_scores(s, biases, rows, first + x, inside, scores);
         row_maxima(scores, maxima);
 #if REDUCE_LOCAL
-#pragma unroll
-        for (int i = 0; i < THREAD_Q; i++) shared[(y + i * THREADS_Q) * THREADS_K + x] = maxima[i];
+        share(shared, y, x, maxima);
 #endif
-#if REDUCE_LOCAL || KV_TILES == 1
-        BARRIER();  // maxima are there, and nobody still reads K
-#endif
+        if (REDUCE_LOCAL || KV_TILES == 1) BARRIER();  // maxima are there, nobody still reads K
         ARRIVE(v_tile, v, 1, first);
 #if REDUCE_LOCAL
-#pragma unroll
-        for (int i = 0; i < THREAD_Q; i++) {
-#pragma unroll
-            for (int other = 0; other < THREADS_K; other++)
-                maxima[i] =
-                    LARGER(maxima[i], shared[(y + i * THREADS_Q) * THREADS_K + other]);
-        }
+        gather(shared, 0, y, maxima);
 #endif
         weigh(scores, maxima, largest, totals, sums);
 #if WEIGHTS_LOCAL
-#pragma unroll
-        for (int i = 0; i < THREAD_Q; i++) {
-#pragma unroll
-            for (int j = 0; j < THREAD_K; j++)
-                weights[(y + i * THREADS_Q) * PITCH_W + x + j * THREADS_K] = scores[i][j];
-        }
+        put_weights(weights, y, x, scores);
 #endif
         BARRIER();  // weights and V are there
-        const int more = first + BLOCK_K < end;
         if (more) {
             FETCH(k, 0, first + BLOCK_K);
         }
@@ -928,60 +977,30 @@ KERNEL GROUP_SIZE(THREADS, 1, 1) void attention(GLOBAL const STORED *RESTRICT q,
         if (more) {
             ARRIVE(k_tile, k, 0, first + BLOCK_K);
         }
-        BARRIER();
+        BARRIER();  // K is there
     }
 
-    // Totals of whole rows.
 #if REDUCE_LOCAL
-#pragma unroll
-    for (int i = 0; i < THREAD_Q; i++) shared[(y + i * THREADS_Q) * THREADS_K + x] = totals[i];
+    share(shared, y, x, totals);
     BARRIER();
-#pragma unroll
-    for (int i = 0; i < THREAD_Q; i++) {
-        totals[i] = 0.0f;
-#pragma unroll
-        for (int other = 0; other < THREADS_K; other++)
-            totals[i] += shared[(y + i * THREADS_Q) * THREADS_K + other];
-    }
+    gather(shared, 1, y, totals);
 #elif SHUFFLES
-#pragma unroll
-    for (int i = 0; i < THREAD_Q; i++) {
-#pragma unroll
-        for (int step = THREADS_K / 2; step > 0; step /= 2)
-            totals[i] += OTHER_LANE(totals[i], step);
-    }
+    add_lanes(totals);
 #endif
-
 #pragma unroll
     for (int i = 0; i < THREAD_Q; i++) {
         if (first_row + y + i * THREADS_Q > last_row) continue;
-        const int row_head_ = row_head(rows[i], head), query = row_query(rows[i]);
-        const OFFSET row = lse_offset(s, row_head_, query);
+        const int query = row_query(rows[i]), of_head = row_head(rows[i], head);
 #if SPLITS > 1
-        const size_t to = partial_offset(row, place.part) * V_DIM;
-        const float factor = 1.0f;
-        if (x == 0) {
-            partial_sums[partial_offset(row, place.part) * 2] = largest[i];
-            partial_sums[partial_offset(row, place.part) * 2 + 1] = totals[i];
-        }
+        const size_t part = partial_offset(lse_offset(s, of_head, query), place.part);
+        write_row(partial_out + part * V_DIM, x, sums[i], 1.0f);
+        if (x == 0) partial_sums[part * 2] = largest[i], partial_sums[part * 2 + 1] = totals[i];
 #else
-        const OFFSET to = out_offset(s, row_head_, query);
         const float factor = totals[i] > 0.0f ? VALUE_FACTOR / totals[i] : 0.0f;
+        write_row(out + out_offset(s, of_head, query), x, sums[i], factor);
 #if LSE
-        if (x == 0) lse[row] = natural_lse(largest[i], totals[i]);
+        if (x == 0) lse[lse_offset(s, of_head, query)] = natural_lse(largest[i], totals[i]);
 #endif
 #endif
-#pragma unroll
-        for (int run = 0; run < RUNS; run++) {
-#pragma unroll
-            for (int lane = 0; lane < LANES; lane += WIDTH) {
-                const int column = (run * THREADS_K + x) * LANES + lane;
-                float values[WIDTH];
-#pragma unroll
-                for (int each = 0; each < WIDTH; each++)
-                    values[each] = sums[i][run * LANES + lane + each] * factor;
-                if (WHOLE_RUNS || column < V_DIM) PUT(to, column, values);
-            }
-        }
     }
 }
