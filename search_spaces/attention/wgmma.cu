@@ -8,8 +8,9 @@
 // Tiles of keys are walked from the last to the first, so that masks come at the beginning. With
 // OVERLAP the products of the next scores are under way beside those with the values, so that the
 // next softmax need not wait; with PINGPONG consumers besides take turns to issue products.
+// In a cluster each block loads a part of every tile of K and V, which the hardware copies to all.
 //
-//   attention:  blocks BLOCKS; writes the output, and lse if there is one, or parts of them, which
+//   attention:  blocks CLUSTERS * CLUSTER_M; writes the output, and lse if there is one, or parts of them, which
 //               `combine` merges
 
 #ifndef KERNEL
@@ -101,9 +102,9 @@ struct Memory {
         barrier_init(query_empty, CONSUMERS);
         for (int stage = 0; stage < STAGES; stage++) {
             barrier_init(keys.full + 8 * stage, 1);
-            barrier_init(keys.empty + 8 * stage, CONSUMERS);
+            barrier_init(keys.empty + 8 * stage, CLUSTER_M * CONSUMERS);
             barrier_init(values.full + 8 * stage, 1);
-            barrier_init(values.empty + 8 * stage, CONSUMERS);
+            barrier_init(values.empty + 8 * stage, CLUSTER_M * CONSUMERS);
         }
         barriers_publish();
     }
@@ -114,6 +115,7 @@ struct Memory {
 struct Loader {
     const Memory &memory;
     const TensorMap *q_map, *k_map, *v_map;
+    int rank;  // of the block in its cluster
     Slot keys, values;
 
     FUNCTION void load_queries(const Unit &unit, const Sequence &s, int phase) const
@@ -127,7 +129,19 @@ struct Loader {
                      PACKED ? 0 : s.index);
     }
 
-    // A tile of K or V, of which a row is `panels` panels, into the next stage of its ring.
+    // Rows of a panel of K or V from row `first` of a tile on.
+    FUNCTION void load_panel(unsigned tile_place, const TensorMap *map, unsigned full, int panel,
+                             int first, int row, int head, int sequence) const
+    {
+        const unsigned to = tile_place + (panel * TILE_N + first) * LINE_BYTES;
+        if (CLUSTER_M == 1)
+            tma_load(to, map, full, panel * 64, row, head, sequence);
+        else
+            tma_multicast(to, map, full, panel * 64, row, head, sequence, (1 << CLUSTER_M) - 1);
+    }
+
+    // A tile of K or V, of which a row is `panels` panels, into the next stage of its ring; in a
+    // cluster, this block's share of it, for all.
     FUNCTION void load_tile(const TensorMap *map, const Ring &ring, Slot &slot, const int panels,
                             const Unit &unit, const Sequence &s, int tile) const
     {
@@ -142,14 +156,14 @@ struct Loader {
             const int page = key < s.keys ? s.pages[key / PAGE_SIZE] : PAGES;  // there is no such
 #pragma unroll
             for (int panel = 0; panel < panels; panel++)
-                tma_load(to + (panel * TILE_N + row) * LINE_BYTES, map, full, panel * 64,
-                         key % PAGE_SIZE, kv_head_of(unit), page);
+                load_panel(to, map, full, panel, row, key % PAGE_SIZE, kv_head_of(unit), page);
         }
 #else
+        const int first = rank * (TILE_N / CLUSTER_M);
 #pragma unroll
         for (int panel = 0; panel < panels; panel++)
-            tma_load(to + panel * TILE_N * LINE_BYTES, map, full, panel * 64,
-                     s.first_key + tile * TILE_N, kv_head_of(unit), PACKED_KV ? 0 : s.index);
+            load_panel(to, map, full, panel, first, s.first_key + tile * TILE_N + first,
+                       kv_head_of(unit), PACKED_KV ? 0 : s.index);
 #endif
         slot = next_slot(slot);
     }
@@ -167,13 +181,13 @@ struct Loader {
 
 // In the order in which consumers ask for them; keys before Q, which is awaited longer.
 FUNCTION void load(const TensorMap *q_map, const TensorMap *k_map, const TensorMap *v_map,
-                   const Memory &memory INPUT_PARAMETERS)
+                   const Memory &memory, int cluster, int rank INPUT_PARAMETERS)
 {
-    Loader loader = {memory, q_map, k_map, v_map, {0, 1}, {0, 1}};
+    Loader loader = {memory, q_map, k_map, v_map, rank, {0, 1}, {0, 1}};
     int query_phase = 1;
 #pragma unroll 1
-    for (int turn = 0; unit_index(blockIdx.x, turn) < UNITS; turn++) {
-        const Unit unit = unit_of(unit_index(blockIdx.x, turn));
+    for (int turn = 0; unit_index(cluster, turn) < UNITS; turn++) {
+        const Unit unit = unit_of(unit_index(cluster, turn), rank);
         const Sequence s = SEQUENCE(unit.batch);
         const Span span = span_of(unit, s);
         if (span.first == span.end) continue;
@@ -221,6 +235,14 @@ struct Consumer {
     FUNCTION void release(unsigned empty) const
     {
         if (threadIdx.x % 128 == 0) barrier_arrive(empty);
+    }
+
+    // A stage, to every block of the cluster, as all of them write to it.
+    FUNCTION void release_stage(unsigned empty) const
+    {
+        const int lane = threadIdx.x % 128;
+        if (CLUSTER_M == 1) release(empty);
+        if (CLUSTER_M > 1 && lane < CLUSTER_M) barrier_arrive_at(empty, lane);
     }
 
     FUNCTION void await_turn() const
@@ -290,7 +312,7 @@ struct Consumer {
     {
         products_wait<PENDING>();
         settle(scores);
-        release(memory.keys.empty_of(keys));
+        release_stage(memory.keys.empty_of(keys));
         keys = next_slot(keys);
     }
 
@@ -299,7 +321,7 @@ struct Consumer {
         products_wait<0>();
         settle(out);
         settle(weights);
-        release(memory.values.empty_of(values));
+        release_stage(memory.values.empty_of(values));
         values = next_slot(values);
     }
 
@@ -438,7 +460,8 @@ FUNCTION void finish(const float (&sums)[OUTS], const Softmax &softmax, const Un
 #endif
 }
 
-FUNCTION void consume(const Memory &memory, int index INPUT_PARAMETERS, OUTPUT)
+FUNCTION void consume(const Memory &memory, int index, int cluster, int rank INPUT_PARAMETERS,
+                      OUTPUT)
 {
     const int warp = threadIdx.x / 32 % 4, warp_row = index * 64 + warp * 16;
     const unsigned buffers = memory.staging + (index * 4 + warp) * BUFFERS * PIECE_BYTES;
@@ -446,8 +469,8 @@ FUNCTION void consume(const Memory &memory, int index INPUT_PARAMETERS, OUTPUT)
     int query_phase = 0;
     if (PINGPONG && index == CONSUMERS - 1) consumer.pass_turn();
 #pragma unroll 1
-    for (int turn = 0; unit_index(blockIdx.x, turn) < UNITS; turn++) {
-        const Unit unit = unit_of(unit_index(blockIdx.x, turn));
+    for (int turn = 0; unit_index(cluster, turn) < UNITS; turn++) {
+        const Unit unit = unit_of(unit_index(cluster, turn), rank);
         const Sequence s = SEQUENCE(unit.batch);
         const Span span = span_of(unit, s);
         Softmax softmax;
@@ -472,6 +495,9 @@ FUNCTION void consume(const Memory &memory, int index INPUT_PARAMETERS, OUTPUT)
 // ---- The kernel
 
 KERNEL __launch_bounds__(THREADS, RESIDENT)
+#if CLUSTER_M > 1
+    __cluster_dims__(CLUSTER_M, 1, 1)
+#endif
     void attention(const TensorMap *RESTRICT q_map, const TensorMap *RESTRICT k_map,
                    const TensorMap *RESTRICT v_map INPUT_PARAMETERS, OUTPUT)
 {
@@ -480,19 +506,25 @@ KERNEL __launch_bounds__(THREADS, RESIDENT)
         __shfl_sync(0xFFFFFFFF, (unsigned)__cvta_generic_to_shared(dynamic_memory), 0);
     const Memory memory((first + 1023) / 1024 * 1024);  // swizzle repeats every 1024 bytes
 
+    const int cluster = blockIdx.x / CLUSTER_M, rank = blockIdx.x % CLUSTER_M;
+
     if (threadIdx.x == 0) memory.init();
-    __syncthreads();
+    if (CLUSTER_M > 1)
+        cluster_meet();
+    else
+        __syncthreads();
 
     const int warpgroup = __shfl_sync(0xFFFFFFFF, threadIdx.x / 128, 0);
     if (warpgroup == 0) {
 #if LOADER_REGISTERS
         registers_give<LOADER_REGISTERS>();
 #endif
-        if (threadIdx.x == 0) load(q_map, k_map, v_map, memory INPUT_ARGUMENTS);
+        if (threadIdx.x == 0) load(q_map, k_map, v_map, memory, cluster, rank INPUT_ARGUMENTS);
     } else {
 #if CONSUMER_REGISTERS
         registers_take<CONSUMER_REGISTERS>();
 #endif
-        consume(memory, warpgroup - 1 INPUT_ARGUMENTS, OUTPUT_ARGUMENTS);
+        consume(memory, warpgroup - 1, cluster, rank INPUT_ARGUMENTS, OUTPUT_ARGUMENTS);
     }
+    if (CLUSTER_M > 1) cluster_meet();  // none leaves while others still write to it
 }

@@ -28,6 +28,17 @@ FUNCTION void tma_load(unsigned to, const TensorMap *map, unsigned barrier, int 
         : "memory");
 }
 
+// To the same address, and barrier, in each block of the cluster whose bit is set in `blocks`.
+FUNCTION void tma_multicast(unsigned to, const TensorMap *map, unsigned barrier, int x, int y,
+                            int z, int w, unsigned short blocks)
+{
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+        ".multicast::cluster [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to),
+        "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w), "h"(blocks)
+        : "memory");
+}
+
 FUNCTION void tma_store(const TensorMap *map, unsigned from, int x, int y, int z, int w, int v)
 {
     asm volatile(

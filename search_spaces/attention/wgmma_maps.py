@@ -15,7 +15,7 @@ def tensor_maps(problem: Problem, schedule: Schedule) -> tuple[TensorMap, ...]:
     given = problem.given
     promotion = schedule["l2_promotion"]
     packed = problem.packed_heads(schedule["pack_heads"])
-    key_rows = problem.page_rows(schedule["tile_n"]) or schedule["tile_n"]
+    key_rows = problem.page_rows(schedule["tile_n"]) or schedule["tile_n"] // schedule["cluster"]
     q_rows = ROWS * schedule["consumers"]
     maps = (
         _rows(problem, "q", given.head_dim, given.q_strides, packed, q_rows, promotion),

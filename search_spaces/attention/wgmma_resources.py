@@ -67,13 +67,14 @@ class Problem:
         """Heads of all sequences, or groups of them, that have tiles of their own."""
         return self.given.batch * self.given.heads // self.packed_heads(pack_heads)
 
-    def row_tiles(self, consumers: int, pack_heads: bool) -> int:
-        """Of each line of the longest sequence."""
+    def row_tiles(self, consumers: int, pack_heads: bool, cluster: int = 1) -> int:
+        """Tiles of queries, or clusters of them, in each line of the longest sequence."""
         rows = self.given.q_len * self.packed_heads(pack_heads)
-        return ceil_divide(rows, ROWS * consumers)
+        return ceil_divide(rows, ROWS * consumers * cluster)
 
-    def units(self, consumers: int, pack_heads: bool, splits: int) -> int:
-        return self.lines(pack_heads) * self.row_tiles(consumers, pack_heads) * splits
+    def units(self, consumers: int, pack_heads: bool, splits: int, cluster: int = 1) -> int:
+        """Units of work for a cluster."""
+        return self.lines(pack_heads) * self.row_tiles(consumers, pack_heads, cluster) * splits
 
     def stage_bytes(self, tile_n: int) -> int:
         """A tile of K and one of V."""
@@ -109,26 +110,33 @@ class Grid:
     """How a schedule cuts a problem."""
 
     lines: int
-    row_tiles: int  # of a line
+    row_tiles: int  # of a line, in clusters
     splits: int  # of the keys of a tile
-    blocks: int  # launched
+    clusters: int  # launched
+    cluster: int  # blocks in one
 
     @classmethod
     def of(cls, problem: Problem, schedule: Schedule) -> Grid:
-        consumers, packs, splits = (
-            schedule[name] for name in ("consumers", "pack_heads", "splits")
+        consumers, packs, cluster = (
+            schedule[name] for name in ("consumers", "pack_heads", "cluster")
         )
-        units = problem.units(consumers, packs, splits)
+        units = problem.units(consumers, packs, schedule["splits"], cluster)
         return cls(
             problem.lines(packs),
-            problem.row_tiles(consumers, packs),
-            splits,
-            min(schedule["blocks"] or units, units),
+            problem.row_tiles(consumers, packs, cluster),
+            schedule["splits"],
+            min(schedule["blocks"] // cluster or units, units),
+            cluster,
         )
 
     @property
     def units(self) -> int:
+        """Of work, for a cluster."""
         return self.lines * self.row_tiles * self.splits
+
+    @property
+    def blocks(self) -> int:
+        return self.clusters * self.cluster
 
 
 def shared_bytes(problem: Problem, schedule: Schedule) -> int:

@@ -41,6 +41,7 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
         choice("polynomials", (0, 2, 4, 6), "of 16 exponentials, how many by polynomial"),
         boolean("pack_heads", "heads that share one of K and V share a tile"),
         choice("splits", _SPLITS, "parts of the keys, merged by a second kernel"),
+        choice("cluster", (1, 2), "blocks side by side in queries that share loads of K and V"),
         power_of_two("together", 1, together, "heads whose tiles are taken in turn"),
         choice("blocks", (0, units, 2 * units), "blocks that stay for all work; 0: one a tile"),
         choice("resident", (1, 2), "blocks that share a unit of the GPU"),
@@ -158,11 +159,19 @@ def _rows(problem: Problem) -> Iterator[Constraint]:
         "there are fewer than {together} heads with tiles of their own: the same order again",
     )
     yield Constraint(
-        ("together", "pack_heads", "consumers"),
-        lambda together, pack_heads, consumers: (
-            together == 1 or problem.row_tiles(consumers, pack_heads) > 1
-        ),
-        "heads of one tile each are taken in turn anyway",
+        ("together", "consumers", "pack_heads", "cluster"),
+        lambda together, *tiles: together == 1 or problem.row_tiles(*tiles) > 1,
+        "heads of one tile, or cluster of {cluster}, each are taken in turn anyway",
+    )
+    yield Constraint(
+        ("cluster", "consumers", "pack_heads"),
+        lambda cluster, *tiles: cluster <= problem.row_tiles(*tiles),
+        "there are fewer tiles of queries in a head than {cluster} blocks: some would do nothing",
+    )
+    yield Constraint(
+        ("cluster",),
+        lambda cluster: cluster == 1 or not given.page_size,
+        "blocks share the loads of a tile by its rows; pages come in boxes of their own",
     )
 
 
@@ -199,8 +208,13 @@ def _residence(problem: Problem, target: Target) -> Iterator[Constraint]:
         f"{{blocks}} blocks do not fill {units} units with {{resident}} each",
     )
     yield Constraint(
-        ("blocks", "consumers", "pack_heads", "splits"),
-        lambda blocks, *tiles: blocks == 0 or problem.units(*tiles) > blocks,
+        ("blocks", "cluster"),
+        lambda blocks, cluster: blocks % cluster == 0,
+        "{blocks} blocks are not whole clusters of {cluster}",
+    )
+    yield Constraint(
+        ("blocks", "consumers", "pack_heads", "splits", "cluster"),
+        lambda blocks, *tiles: blocks == 0 or problem.units(*tiles) > blocks // tiles[-1],
         "there are no more tiles than {blocks} blocks, so that none has a second one to take",
     )
 

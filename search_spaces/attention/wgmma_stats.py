@@ -58,11 +58,13 @@ def _tile_rows(problem: Problem, schedule: Schedule) -> int:
 
 
 def _steps(problem: Problem, schedule: Schedule) -> float:
-    """Tiles of keys that all tiles of queries together walk through."""
+    """Tiles of keys that all tiles of queries together walk through, as clusters do."""
     packed = problem.packed_heads(schedule["pack_heads"])
     heads = problem.given.heads // packed
-    tile_m = _tile_rows(problem, schedule)
-    return float(heads * _steps_of_head(problem.given, tile_m, schedule["tile_n"], packed))
+    cluster = schedule["cluster"]
+    rows = cluster * _tile_rows(problem, schedule)
+    steps = _steps_of_head(problem.given, rows, schedule["tile_n"], packed)
+    return float(heads * cluster * steps)
 
 
 @lru_cache(maxsize=4096)
@@ -96,10 +98,11 @@ def _row_bytes(problem: Problem) -> int:
 
 
 def _l2_bytes(problem: Problem, schedule: Schedule, grid: Grid, steps: float) -> float:
-    """A tile of K and V a step; Q and the output once for each part of the keys."""
+    """A block's share of a tile of K and V a step; Q and the output once for each part of keys."""
     row_bytes = _row_bytes(problem)
     rows = problem.given.total_q * problem.given.heads
-    return steps * int(schedule["tile_n"]) * row_bytes + float(rows * row_bytes * grid.splits)
+    read = steps / grid.cluster * int(schedule["tile_n"])
+    return float((read + rows * grid.splits) * row_bytes)
 
 
 def _dram_bytes(problem: Problem, schedule: Schedule, target: Target, arrays_bytes: int) -> float:
@@ -126,16 +129,16 @@ def _extra(
     `flight_bytes`: loads that a block may have on the way. `registers`: of a thread that
     multiplies. `exponentials_per_flop`: of the special units, over products. `rows`: of a tile.
     """
-    units = target.limit("units", 132) * schedule["resident"]
-    rounds = ceil_divide(grid.units, min(grid.blocks, units))
+    at_once = min(grid.clusters, target.limit("units", 132) * schedule["resident"] // grid.cluster)
+    rounds = ceil_divide(grid.units, at_once)
     tile_n, tile_m = schedule["tile_n"], _tile_rows(problem, schedule)
     by_special_units = 1 - schedule["polynomials"] / 16
     needed = problem.registers(tile_n, schedule["overlap"], schedule["query"])
     return (
         ("rounds", float(rounds)),
-        ("balance", grid.units / (rounds * min(grid.blocks, units))),
+        ("balance", grid.units / (rounds * at_once)),
         ("filled", min(1.0, grid.blocks / target.limit("units", 132))),
-        ("steps_per_unit", steps / grid.units),
+        ("steps_per_unit", steps / (grid.units * grid.cluster)),
         ("flight_bytes", float(problem.stage_bytes(tile_n) * schedule["stages"])),
         ("registers", float(needed)),
         (

@@ -5,7 +5,8 @@
 // A unit of work is a tile of TILE_M rows of one line, or a part of its keys. A line is a head of a
 // sequence; with PACK, the PACK heads of Q that share a head of K and V, and a row is then one of
 // these heads of a query. Lines are taken in sections of TOGETHER, whose K and V stay in L2 while
-// the tiles of a section are worked on; under a causal mask the longest tiles come first.
+// the tiles of a section are worked on; under a causal mask the longest tiles come first. Blocks of a
+// cluster take neighbouring tiles of a line and walk the same keys, so that they share the loads.
 
 #ifndef WGMMA_TILES_H
 #define WGMMA_TILES_H
@@ -28,20 +29,25 @@
 #ifndef SPLITS
 #define SPLITS 1  // parts of the keys
 #endif
-#ifndef BLOCKS
-#define BLOCKS 132  // launched; each takes one unit after another
+#ifndef CLUSTER_M
+#define CLUSTER_M 1  // blocks of a cluster: 1 or 2
+#endif
+#ifndef CLUSTERS
+#define CLUSTERS 132  // launched; each takes one unit after another
 #endif
 
 #define CEIL_DIVIDE(extent, size) (((extent) + (size)-1) / (size))
 #define TILE_M (64 * CONSUMERS)
 #define LINE_HEADS (HEADS / PACK)
 #define LINES (BATCH * LINE_HEADS)
-#define ROW_TILES CEIL_DIVIDE(Q_LEN * PACK, TILE_M)  // of the longest sequence
-#define UNITS (LINES * ROW_TILES * SPLITS)
+#define CLUSTER_ROWS (CLUSTER_M * TILE_M)
+#define ROW_TILES CEIL_DIVIDE(Q_LEN * PACK, CLUSTER_ROWS)  // of clusters, in the longest sequence
+#define UNITS (LINES * ROW_TILES * SPLITS)  // for a cluster
 
 struct Unit {
     int batch, head;  // of the line: head of Q, or of K and V with PACK
-    int row;          // first of the tile, in the line
+    int row;          // first of the tile, in the line,
+    int cluster_row;  // and of all tiles of the cluster
     int part;         // of the keys
 };
 
@@ -56,14 +62,15 @@ struct Slot {
 
 FUNCTION int smaller(int x, int y) { return x < y ? x : y; }
 
-// The number of a block's unit; UNITS or more where it has had its last one. To and fro, as the
+// The number of a cluster's unit; UNITS or more where it has had its last one. To and fro, as the
 // longest come first: who took the longest of a round takes the shortest of the next.
-FUNCTION int unit_index(int block, int turn)
+FUNCTION int unit_index(int cluster, int turn)
 {
-    return turn * BLOCKS + (turn % 2 ? BLOCKS - 1 - block : block);
+    return turn * CLUSTERS + (turn % 2 ? CLUSTERS - 1 - cluster : cluster);
 }
 
-FUNCTION struct Unit unit_of(int index)
+// That unit, for the block of that rank.
+FUNCTION struct Unit unit_of(int index, int rank)
 {
     const int place = index / SPLITS;
     const int section = place / (TOGETHER * ROW_TILES);
@@ -73,7 +80,8 @@ FUNCTION struct Unit unit_of(int index)
     struct Unit unit;
     unit.batch = line / LINE_HEADS;
     unit.head = line % LINE_HEADS;
-    unit.row = (CAUSAL ? ROW_TILES - 1 - tile : tile) * TILE_M;
+    unit.cluster_row = (CAUSAL ? ROW_TILES - 1 - tile : tile) * CLUSTER_ROWS;
+    unit.row = unit.cluster_row + rank * TILE_M;
     unit.part = index % SPLITS;
     return unit;
 }
@@ -90,10 +98,11 @@ FUNCTION int kv_head_of(struct Unit unit)
     return PACK > 1 ? unit.head : unit.head / HEADS_PER_KV_HEAD;
 }
 
-// Tiles of keys that any query of the unit sees, or its part of them; none if there are no queries.
+// Tiles of keys that any query of the cluster sees, or its part of them; none without queries.
 FUNCTION struct Span span_of(struct Unit unit, Sequence s)
 {
-    const int first = query_of(unit, 0), last = smaller(query_of(unit, TILE_M - 1), s.queries - 1);
+    const int first = unit.cluster_row / PACK;
+    const int last = smaller((unit.cluster_row + CLUSTER_ROWS - 1) / PACK, s.queries - 1);
     struct Span span = {0, 0};
     if (first >= s.queries || end_key(s, last) <= first_key(s, first)) return span;
     const int begin = first_key(s, first) / TILE_N;

@@ -106,6 +106,8 @@ def sized(**sizes: Any) -> Workload:
         (sized(kv_heads=1), {"together": 4, "pack_heads": True}, "fewer than 4 heads"),
         (sized(q_len=128), {"together": 2}, "are taken in turn anyway"),
         (sized(kv_len=200), {"splits": 3}, "200 keys are fewer tiles of 128 than 3 parts"),
+        (sized(q_len=100), {"cluster": 2}, "fewer tiles of queries in a head than 2 blocks"),
+        (WORKLOADS[7], {"cluster": 2}, "pages come in boxes of their own"),
         (PLAIN, {"splits": 2}, "more than 4 for each of 132 units"),
         (PLAIN, {"blocks": 264}, "264 blocks do not fill 132 units with 1 each"),
         (sized(), {"blocks": 132}, "none has a second one to take"),
@@ -196,6 +198,18 @@ def test_tensor_maps_of_pages_and_of_packed_sequences() -> None:
     assert (k.shape, k.box) == ((51, 2, 64, 128), (1, 1, 64, 64))
     q, k, *_ = rendered(WORKLOADS[6], schedule()).tensor_maps
     assert (q.shape, k.shape) == ((1, 8, 1000, 1, 128), (1, 2, 2310, 128))
+
+
+def test_blocks_of_a_cluster_load_half_of_the_keys_each() -> None:
+    source = rendered(CAUSAL, schedule(cluster=2, blocks=132))
+    q, k, v, _ = source.tensor_maps
+    assert (q.box[2], k.box[2], v.box[2]) == (128, 64, 64)
+    assert source.launches[0].groups == (132, 1, 1)
+    alone, shared = (
+        WGMMA_ATTENTION.stats(PLAIN, schedule(cluster=cluster), GPU) for cluster in (1, 2)
+    )
+    assert shared.l2_bytes < 0.55 * alone.l2_bytes
+    assert shared.groups == alone.groups
 
 
 def test_launches_of_parts() -> None:

@@ -128,6 +128,17 @@ def assert_right_in_emulation(workload: Workload, chosen: Schedule, directory: P
             attention(heads=6, q_len=200, kv_len=60, head_dim=64, **BFLOAT),
             {"tile_n": 64, "blocks": 6, "resident": 2, **ALONE, "stages": 1},
         ),
+        (
+            attention(heads=3, q_len=300, kv_len=150, head_dim=64, causal=True, lse=True, **HALF),
+            {"tile_n": 48, "cluster": 2},
+        ),
+        (
+            attention(
+                **GROUPED, q_lens=(140, 0, 200), kv_lens=(150, 20, 33), head_dim=72,
+                layout="bshd", **BFLOAT,
+            ),
+            {"tile_n": 32, "cluster": 2, **ALONE, "blocks": 6, "resident": 2, "stages": 1},
+        ),
     ],
 )  # fmt: skip
 def test_right_in_emulation(tmp_path: Path, workload: Workload, knobs: dict[str, Any]) -> None:

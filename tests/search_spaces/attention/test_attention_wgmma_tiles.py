@@ -23,6 +23,7 @@ CASES: list[tuple[Workload, dict[str, Any]]] = [
     (attention(**GROUPED, q_len=333, causal=True), {"consumers": 3, "pack_heads": True}),
     (attention(**GROUPED, q_len=333, kv_len=40, causal=True), {"tile_n": 16, "blocks": 5}),
     (attention(**GROUPED, q_len=70, kv_len=900, window=100), {**PARTS, "tile_n": 48}),
+    (attention(**GROUPED, q_len=500, causal=True), {"cluster": 2, "blocks": 6, "tile_n": 64}),
     (attention(**GROUPED, q_len=5, kv_len=900), {**PARTS, **ALONE, "pack_heads": True}),
     (
         attention(**GROUPED, q_lens=(100, 0, 7, 260), kv_lens=(90, 50, 300, 0), layout="bshd"),
@@ -36,12 +37,12 @@ CASES: list[tuple[Workload, dict[str, Any]]] = [
 
 
 def units_of(code: HostCode) -> list[Any]:
-    """Of all blocks, in the order of each."""
+    """Of all blocks, in the order of each cluster."""
     found = []
-    for block in range(code.macros["BLOCKS"]):
+    for cluster in range(code.macros["CLUSTERS"]):
         turn = 0
-        while (index := code.unit_index(block, turn)) < code.c_units():
-            found.append(code.unit_of(index))
+        while (index := code.unit_index(cluster, turn)) < code.c_units():
+            found += [code.unit_of(index, rank) for rank in range(code.macros["CLUSTER_M"])]
             turn += 1
     return found
 
@@ -77,7 +78,8 @@ def test_tiles_of_keys_are_those_that_rows_see(
         lengths = (sequence.q_len, sequence.kv_len)
         span = code.c_span(unit, *lengths)
         tiles = list(range(span.first, span.end))
-        walked.setdefault((unit.batch, unit.head, unit.row), []).extend(tiles)
+        if unit.row == unit.cluster_row:
+            walked.setdefault((unit.batch, unit.head, unit.row), []).extend(tiles)
         queries = [code.query_of(unit, row) for row in range(rows)]
         kept = [given.visible(sequence, query) for query in queries if query < sequence.q_len]
         for warp_row in range(0, len(kept) - 15, 16):
@@ -91,7 +93,8 @@ def test_tiles_of_keys_are_those_that_rows_see(
     for (batch, _, row), tiles in walked.items():
         sequence = given.sequences[batch]
         pack = code.macros["PACK"]
-        queries = range(row // pack, min(sequence.q_len, -(-(row + rows) // pack)))
+        end = row + rows * chosen["cluster"]
+        queries = range(row // pack, min(sequence.q_len, -(-end // pack)))
         keys = [key for query in queries for key in given.visible(sequence, query)]
         expected = range(min(keys) // tile_n, max(keys) // tile_n + 1) if keys else range(0)
         assert sorted(tiles) == list(expected)
@@ -106,7 +109,7 @@ def test_the_longest_tiles_come_first_and_are_shared_out_fairly(tmp_path: Path) 
     for block in range(132):
         steps, turn = [], 0
         while (index := code.unit_index(block, turn)) < code.c_units():
-            span = code.c_span(code.unit_of(index), 4096, 4096)
+            span = code.c_span(code.unit_of(index, 0), 4096, 4096)
             steps.append(span.end - span.first)
             turn += 1
         assert steps == sorted(steps, reverse=True)
@@ -117,7 +120,7 @@ def test_the_longest_tiles_come_first_and_are_shared_out_fairly(tmp_path: Path) 
 def test_heads_together_share_keys_before_others_begin(tmp_path: Path) -> None:
     workload = attention(**GROUPED, q_len=1000)
     code = HostCode(rendered(workload, schedule(together=4)), tmp_path)
-    heads = [code.unit_of(index).head for index in range(code.c_units())]
+    heads = [code.unit_of(index, 0).head for index in range(code.c_units())]
     assert heads[:8] == [0, 1, 2, 3] * 2
     assert set(heads[: 4 * 8]) == {0, 1, 2, 3}
 

@@ -78,6 +78,7 @@ def schedule(**knobs: Any) -> Schedule:
         "polynomials": 0,
         "pack_heads": False,
         "splits": 1,
+        "cluster": 1,
         "together": 1,
         "blocks": 0,
         "resident": 1,
@@ -97,10 +98,13 @@ def rendered(workload: Workload, chosen: Schedule) -> KernelSource:
 
 
 class Unit(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_int) for name in ("batch", "head", "row", "part"))
+    _fields_ = tuple(
+        (name, ctypes.c_int) for name in ("batch", "head", "row", "cluster_row", "part")
+    )
     batch: int
     head: int
     row: int
+    cluster_row: int
     part: int
 
 

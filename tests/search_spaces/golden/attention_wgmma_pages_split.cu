@@ -176,7 +176,9 @@ FUNCTION float float8_e5m2_to_float(unsigned char bits) { return half_to_float((
 #define RESIDENT 1
 #define PACK 4
 #define TOGETHER 1
-#define BLOCKS 12
+#define CLUSTER_M 1
+#define CLUSTER_N 1
+#define CLUSTERS 12
 #define QUERY_REGISTERS 0
 #define STORE_TMA 0
 #define LOADER_REGISTERS 0
@@ -389,6 +391,17 @@ FUNCTION void tma_load(unsigned to, const TensorMap *map, unsigned barrier, int 
         : "memory");
 }
 
+// To the same address, and barrier, in each block of the cluster whose bit is set in `blocks`.
+FUNCTION void tma_multicast(unsigned to, const TensorMap *map, unsigned barrier, int x, int y,
+                            int z, int w, unsigned short blocks)
+{
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+        ".multicast::cluster [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(to),
+        "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w), "h"(blocks)
+        : "memory");
+}
+
 FUNCTION void tma_store(const TensorMap *map, unsigned from, int x, int y, int z, int w, int v)
 {
     asm volatile(
@@ -408,6 +421,20 @@ FUNCTION void named_barrier_meet(int barrier, const int threads)
 FUNCTION void named_barrier_arrive(int barrier, const int threads)
 {
     asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
+// As barrier_wait, once `value` is known: a way to have the compiler compute it before what follows.
+FUNCTION void barrier_wait_after(unsigned barrier, int phase, float value)
+{
+    const unsigned no_result = 0xFFFFFFFE;  // of any addition
+    asm volatile(
+        "{ .reg .pred done, never;\n"
+        "again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+        "setp.eq.b32 never, %2, %3;\n"
+        "or.pred done, done, never;\n"
+        "@!done bra again; }" ::"r"(barrier),
+        "r"(phase), "r"(__float_as_uint(value)), "r"(no_result)
+        : "memory");
 }
 
 // ---- Products: 64 rows of sums (+)= left right, 16 steps at a time
@@ -843,7 +870,8 @@ FUNCTION float natural_lse(float largest, float sum)
 // A unit of work is a tile of TILE_M rows of one line, or a part of its keys. A line is a head of a
 // sequence; with PACK, the PACK heads of Q that share a head of K and V, and a row is then one of
 // these heads of a query. Lines are taken in sections of TOGETHER, whose K and V stay in L2 while
-// the tiles of a section are worked on; under a causal mask the longest tiles come first.
+// the tiles of a section are worked on; under a causal mask the longest tiles come first. Blocks of a
+// cluster take neighbouring tiles of a line and walk the same keys, so that they share the loads.
 
 #ifndef WGMMA_TILES_H
 #define WGMMA_TILES_H
@@ -866,20 +894,25 @@ FUNCTION float natural_lse(float largest, float sum)
 #ifndef SPLITS
 #define SPLITS 1  // parts of the keys
 #endif
-#ifndef BLOCKS
-#define BLOCKS 132  // launched; each takes one unit after another
+#ifndef CLUSTER_M
+#define CLUSTER_M 1  // blocks of a cluster: 1 or 2
+#endif
+#ifndef CLUSTERS
+#define CLUSTERS 132  // launched; each takes one unit after another
 #endif
 
 #define CEIL_DIVIDE(extent, size) (((extent) + (size)-1) / (size))
 #define TILE_M (64 * CONSUMERS)
 #define LINE_HEADS (HEADS / PACK)
 #define LINES (BATCH * LINE_HEADS)
-#define ROW_TILES CEIL_DIVIDE(Q_LEN * PACK, TILE_M)  // of the longest sequence
-#define UNITS (LINES * ROW_TILES * SPLITS)
+#define CLUSTER_ROWS (CLUSTER_M * TILE_M)
+#define ROW_TILES CEIL_DIVIDE(Q_LEN * PACK, CLUSTER_ROWS)  // of clusters, in the longest sequence
+#define UNITS (LINES * ROW_TILES * SPLITS)  // for a cluster
 
 struct Unit {
     int batch, head;  // of the line: head of Q, or of K and V with PACK
-    int row;          // first of the tile, in the line
+    int row;          // first of the tile, in the line,
+    int cluster_row;  // and of all tiles of the cluster
     int part;         // of the keys
 };
 
@@ -894,14 +927,15 @@ struct Slot {
 
 FUNCTION int smaller(int x, int y) { return x < y ? x : y; }
 
-// The number of a block's unit; UNITS or more where it has had its last one. To and fro, as the
+// The number of a cluster's unit; UNITS or more where it has had its last one. To and fro, as the
 // longest come first: who took the longest of a round takes the shortest of the next.
-FUNCTION int unit_index(int block, int turn)
+FUNCTION int unit_index(int cluster, int turn)
 {
-    return turn * BLOCKS + (turn % 2 ? BLOCKS - 1 - block : block);
+    return turn * CLUSTERS + (turn % 2 ? CLUSTERS - 1 - cluster : cluster);
 }
 
-FUNCTION struct Unit unit_of(int index)
+// That unit, for the block of that rank.
+FUNCTION struct Unit unit_of(int index, int rank)
 {
     const int place = index / SPLITS;
     const int section = place / (TOGETHER * ROW_TILES);
@@ -911,7 +945,8 @@ FUNCTION struct Unit unit_of(int index)
     struct Unit unit;
     unit.batch = line / LINE_HEADS;
     unit.head = line % LINE_HEADS;
-    unit.row = (CAUSAL ? ROW_TILES - 1 - tile : tile) * TILE_M;
+    unit.cluster_row = (CAUSAL ? ROW_TILES - 1 - tile : tile) * CLUSTER_ROWS;
+    unit.row = unit.cluster_row + rank * TILE_M;
     unit.part = index % SPLITS;
     return unit;
 }
@@ -928,10 +963,11 @@ FUNCTION int kv_head_of(struct Unit unit)
     return PACK > 1 ? unit.head : unit.head / HEADS_PER_KV_HEAD;
 }
 
-// Tiles of keys that any query of the unit sees, or its part of them; none if there are no queries.
+// Tiles of keys that any query of the cluster sees, or its part of them; none without queries.
 FUNCTION struct Span span_of(struct Unit unit, Sequence s)
 {
-    const int first = query_of(unit, 0), last = smaller(query_of(unit, TILE_M - 1), s.queries - 1);
+    const int first = unit.cluster_row / PACK;
+    const int last = smaller((unit.cluster_row + CLUSTER_ROWS - 1) / PACK, s.queries - 1);
     struct Span span = {0, 0};
     if (first >= s.queries || end_key(s, last) <= first_key(s, first)) return span;
     const int begin = first_key(s, first) / TILE_N;
@@ -1204,8 +1240,9 @@ FUNCTION void store_staged(const float (&sums)[OUTS], const float (&factor)[2], 
 // Tiles of keys are walked from the last to the first, so that masks come at the beginning. With
 // OVERLAP the products of the next scores are under way beside those with the values, so that the
 // next softmax need not wait; with PINGPONG consumers besides take turns to issue products.
+// In a cluster each block loads a part of every tile of K and V, which the hardware copies to all.
 //
-//   attention:  blocks BLOCKS; writes the output, and lse if there is one, or parts of them, which
+//   attention:  blocks CLUSTERS * CLUSTER_M; writes the output, and lse if there is one, or parts of them, which
 //               `combine` merges
 
 #ifndef KERNEL
@@ -1297,9 +1334,9 @@ struct Memory {
         barrier_init(query_empty, CONSUMERS);
         for (int stage = 0; stage < STAGES; stage++) {
             barrier_init(keys.full + 8 * stage, 1);
-            barrier_init(keys.empty + 8 * stage, CONSUMERS);
+            barrier_init(keys.empty + 8 * stage, CLUSTER_M * CONSUMERS);
             barrier_init(values.full + 8 * stage, 1);
-            barrier_init(values.empty + 8 * stage, CONSUMERS);
+            barrier_init(values.empty + 8 * stage, CLUSTER_M * CONSUMERS);
         }
         barriers_publish();
     }
@@ -1310,6 +1347,7 @@ struct Memory {
 struct Loader {
     const Memory &memory;
     const TensorMap *q_map, *k_map, *v_map;
+    int rank;  // of the block in its cluster
     Slot keys, values;
 
     FUNCTION void load_queries(const Unit &unit, const Sequence &s, int phase) const
@@ -1323,7 +1361,19 @@ struct Loader {
                      PACKED ? 0 : s.index);
     }
 
-    // A tile of K or V, of which a row is `panels` panels, into the next stage of its ring.
+    // Rows of a panel of K or V from row `first` of a tile on.
+    FUNCTION void load_panel(unsigned tile_place, const TensorMap *map, unsigned full, int panel,
+                             int first, int row, int head, int sequence) const
+    {
+        const unsigned to = tile_place + (panel * TILE_N + first) * LINE_BYTES;
+        if (CLUSTER_M == 1)
+            tma_load(to, map, full, panel * 64, row, head, sequence);
+        else
+            tma_multicast(to, map, full, panel * 64, row, head, sequence, (1 << CLUSTER_M) - 1);
+    }
+
+    // A tile of K or V, of which a row is `panels` panels, into the next stage of its ring; in a
+    // cluster, this block's share of it, for all.
     FUNCTION void load_tile(const TensorMap *map, const Ring &ring, Slot &slot, const int panels,
                             const Unit &unit, const Sequence &s, int tile) const
     {
@@ -1338,14 +1388,14 @@ struct Loader {
             const int page = key < s.keys ? s.pages[key / PAGE_SIZE] : PAGES;  // there is no such
 #pragma unroll
             for (int panel = 0; panel < panels; panel++)
-                tma_load(to + (panel * TILE_N + row) * LINE_BYTES, map, full, panel * 64,
-                         key % PAGE_SIZE, kv_head_of(unit), page);
+                load_panel(to, map, full, panel, row, key % PAGE_SIZE, kv_head_of(unit), page);
         }
 #else
+        const int first = rank * (TILE_N / CLUSTER_M);
 #pragma unroll
         for (int panel = 0; panel < panels; panel++)
-            tma_load(to + panel * TILE_N * LINE_BYTES, map, full, panel * 64,
-                     s.first_key + tile * TILE_N, kv_head_of(unit), PACKED_KV ? 0 : s.index);
+            load_panel(to, map, full, panel, first, s.first_key + tile * TILE_N + first,
+                       kv_head_of(unit), PACKED_KV ? 0 : s.index);
 #endif
         slot = next_slot(slot);
     }
@@ -1363,13 +1413,13 @@ struct Loader {
 
 // In the order in which consumers ask for them; keys before Q, which is awaited longer.
 FUNCTION void load(const TensorMap *q_map, const TensorMap *k_map, const TensorMap *v_map,
-                   const Memory &memory INPUT_PARAMETERS)
+                   const Memory &memory, int cluster, int rank INPUT_PARAMETERS)
 {
-    Loader loader = {memory, q_map, k_map, v_map, {0, 1}, {0, 1}};
+    Loader loader = {memory, q_map, k_map, v_map, rank, {0, 1}, {0, 1}};
     int query_phase = 1;
 #pragma unroll 1
-    for (int turn = 0; unit_index(blockIdx.x, turn) < UNITS; turn++) {
-        const Unit unit = unit_of(unit_index(blockIdx.x, turn));
+    for (int turn = 0; unit_index(cluster, turn) < UNITS; turn++) {
+        const Unit unit = unit_of(unit_index(cluster, turn), rank);
         const Sequence s = SEQUENCE(unit.batch);
         const Span span = span_of(unit, s);
         if (span.first == span.end) continue;
@@ -1417,6 +1467,14 @@ struct Consumer {
     FUNCTION void release(unsigned empty) const
     {
         if (threadIdx.x % 128 == 0) barrier_arrive(empty);
+    }
+
+    // A stage, to every block of the cluster, as all of them write to it.
+    FUNCTION void release_stage(unsigned empty) const
+    {
+        const int lane = threadIdx.x % 128;
+        if (CLUSTER_M == 1) release(empty);
+        if (CLUSTER_M > 1 && lane < CLUSTER_M) barrier_arrive_at(empty, lane);
     }
 
     FUNCTION void await_turn() const
@@ -1486,7 +1544,7 @@ struct Consumer {
     {
         products_wait<PENDING>();
         settle(scores);
-        release(memory.keys.empty_of(keys));
+        release_stage(memory.keys.empty_of(keys));
         keys = next_slot(keys);
     }
 
@@ -1495,7 +1553,7 @@ struct Consumer {
         products_wait<0>();
         settle(out);
         settle(weights);
-        release(memory.values.empty_of(values));
+        release_stage(memory.values.empty_of(values));
         values = next_slot(values);
     }
 
@@ -1521,11 +1579,13 @@ struct Consumer {
     }
 
     // The compiler moves a wait for products up past arithmetic that does not need them, and so
-    // would await the product with the values before the softmax that is to run beside it. It
-    // moves nothing across a loop, though: here one that is left at once, as the values are there.
-    FUNCTION void hold_order() const
+    // would await the product with the values before the softmax that is to run beside it. It does
+    // not where a loop that needs the softmax stands between: here one that is left at once, as the
+    // values are there.
+    FUNCTION void hold_order(const Softmax &softmax) const
     {
-        barrier_wait(memory.values.full_of(values), values.phase);
+        barrier_wait_after(memory.values.full_of(values), values.phase,
+                           softmax.total[0] + softmax.total[1]);
     }
 
     // Scores of a tile become weights in `scores`.
@@ -1559,8 +1619,7 @@ struct Consumer {
             pass_turn();
             end_scores<1>();
             soften(softmax, rows, whole, s, tile - 1 INPUT_ARGUMENTS);
-            settle(scores);
-            hold_order();
+            hold_order(softmax);
             end_out();
             pack(weights, scores);
             rescale(out, softmax);
@@ -1633,7 +1692,8 @@ FUNCTION void finish(const float (&sums)[OUTS], const Softmax &softmax, const Un
 #endif
 }
 
-FUNCTION void consume(const Memory &memory, int index INPUT_PARAMETERS, OUTPUT)
+FUNCTION void consume(const Memory &memory, int index, int cluster, int rank INPUT_PARAMETERS,
+                      OUTPUT)
 {
     const int warp = threadIdx.x / 32 % 4, warp_row = index * 64 + warp * 16;
     const unsigned buffers = memory.staging + (index * 4 + warp) * BUFFERS * PIECE_BYTES;
@@ -1641,8 +1701,8 @@ FUNCTION void consume(const Memory &memory, int index INPUT_PARAMETERS, OUTPUT)
     int query_phase = 0;
     if (PINGPONG && index == CONSUMERS - 1) consumer.pass_turn();
 #pragma unroll 1
-    for (int turn = 0; unit_index(blockIdx.x, turn) < UNITS; turn++) {
-        const Unit unit = unit_of(unit_index(blockIdx.x, turn));
+    for (int turn = 0; unit_index(cluster, turn) < UNITS; turn++) {
+        const Unit unit = unit_of(unit_index(cluster, turn), rank);
         const Sequence s = SEQUENCE(unit.batch);
         const Span span = span_of(unit, s);
         Softmax softmax;
@@ -1667,28 +1727,38 @@ FUNCTION void consume(const Memory &memory, int index INPUT_PARAMETERS, OUTPUT)
 // ---- The kernel
 
 KERNEL __launch_bounds__(THREADS, RESIDENT)
+#if CLUSTER_M > 1
+    __cluster_dims__(CLUSTER_M, 1, 1)
+#endif
     void attention(const TensorMap *RESTRICT q_map, const TensorMap *RESTRICT k_map,
                    const TensorMap *RESTRICT v_map INPUT_PARAMETERS, OUTPUT)
 {
     extern __shared__ char dynamic_memory[];
-    const unsigned first = (unsigned)__cvta_generic_to_shared(dynamic_memory);
+    const unsigned first =  // from one lane: descriptors are then computed once for a warp
+        __shfl_sync(0xFFFFFFFF, (unsigned)__cvta_generic_to_shared(dynamic_memory), 0);
     const Memory memory((first + 1023) / 1024 * 1024);  // swizzle repeats every 1024 bytes
 
+    const int cluster = blockIdx.x / CLUSTER_M, rank = blockIdx.x % CLUSTER_M;
+
     if (threadIdx.x == 0) memory.init();
-    __syncthreads();
+    if (CLUSTER_M > 1)
+        cluster_meet();
+    else
+        __syncthreads();
 
     const int warpgroup = __shfl_sync(0xFFFFFFFF, threadIdx.x / 128, 0);
     if (warpgroup == 0) {
 #if LOADER_REGISTERS
         registers_give<LOADER_REGISTERS>();
 #endif
-        if (threadIdx.x == 0) load(q_map, k_map, v_map, memory INPUT_ARGUMENTS);
+        if (threadIdx.x == 0) load(q_map, k_map, v_map, memory, cluster, rank INPUT_ARGUMENTS);
     } else {
 #if CONSUMER_REGISTERS
         registers_take<CONSUMER_REGISTERS>();
 #endif
-        consume(memory, warpgroup - 1 INPUT_ARGUMENTS, OUTPUT_ARGUMENTS);
+        consume(memory, warpgroup - 1, cluster, rank INPUT_ARGUMENTS, OUTPUT_ARGUMENTS);
     }
+    if (CLUSTER_M > 1) cluster_meet();  // none leaves while others still write to it
 }
 
 // Merges the results of parts of the keys: stands after sequence.h, in both dialects.
