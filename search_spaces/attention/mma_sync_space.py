@@ -119,16 +119,20 @@ def _filling(problem: Problem, target: Target) -> Iterator[Constraint]:
     units = target.limit("units", 1)
     enough_rows = _ENOUGH_ROWS if _fits(problem, target, _ENOUGH_ROWS // FRAGMENT) else FRAGMENT
 
+    def rows_of_head(pack_heads: bool) -> int:
+        return problem.given.q_len * problem.row_heads(pack_heads)
+
     def blocks(pack_heads: bool, rows: int) -> int:
         return problem.heads(pack_heads) * problem.tiles_of_head(pack_heads, 1, rows)
 
     yield Constraint(
         ("warps", "warp_rows", "pack_heads"),
         lambda warps, warp_rows, pack_heads: (
-            warps * warp_rows >= enough_rows or blocks(pack_heads, enough_rows) < 2 * units
+            warps * warp_rows >= min(enough_rows, rows_of_head(pack_heads))
+            or blocks(pack_heads, enough_rows) < 2 * units
         ),
         "a block of {warps} warps of {warp_rows} rows reads K and V from the last cache for few "
-        f"products; {_ENOUGH_ROWS} rows a block are enough blocks for {units} units",
+        f"products; {enough_rows} rows a block are enough blocks for {units} units",
     )
     yield Constraint(
         ("warps", "warp_rows", "pack_heads", "splits"),

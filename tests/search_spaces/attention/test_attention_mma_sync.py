@@ -39,6 +39,7 @@ WORKLOADS = (
         bias="alibi",
     ),
     attention(heads=1, q_len=1, head_dim=1, dtype="float16"),
+    attention(batch=64, heads=32, kv_heads=8, q_len=1, kv_len=4096, head_dim=128, dtype="float16"),
     attention(heads=2, q_len=200, kv_len=100, head_dim=256, dtype="float16", causal=True),
 )
 
