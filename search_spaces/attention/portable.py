@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 from records.schedule import Schedule
@@ -47,16 +47,11 @@ class Portable:
                 f"{given.total_q} queries of {given.heads} heads may be more than {MAX_GROUPS} "
                 "groups; cut the batch into smaller ones"
             )
-        if not self.space(workload, target):
-            reasons = "; ".join(self.space(workload, target).why_empty())
-            return f"no schedule fits {target}: {reasons}"
-        return ""
+        space = self.space(workload, target)
+        return "" if space else f"no schedule fits {target}: {'; '.join(space.why_empty())}"
 
     def space(self, workload: Workload, target: Target) -> SearchSpace:
-        problem = Problem(Parameters.of(workload))
-        return SearchSpace(
-            self.name, self.version, knobs(problem, target), constraints(problem, target)
-        )
+        return _space(Parameters.of(workload), target)
 
     def stats(self, workload: Workload, schedule: Schedule, target: Target) -> KernelStats:
         problem = Problem(Parameters.of(workload))
@@ -83,6 +78,15 @@ class Portable:
 
 
 PORTABLE_ATTENTION = Portable()
+
+
+@lru_cache(maxsize=64)
+def _space(given: Parameters, target: Target) -> SearchSpace:
+    """Kept, because `rejects` asks it whether anything fits."""
+    problem = Problem(given)
+    return SearchSpace(
+        Portable.name, Portable.version, knobs(problem, target), constraints(problem, target)
+    )
 
 
 @cache

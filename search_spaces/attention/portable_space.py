@@ -129,7 +129,13 @@ def _tiles(problem: Problem) -> Iterator[Constraint]:
             f"every work-item must have as many of the tile's {{{name}}}; "
             f"{{{count}}} work-items do not divide them",
         )
-    v_dim = problem.given.v_dim
+    v_dim, head_dim = problem.given.v_dim, problem.given.head_dim
+    yield Constraint(
+        ("unroll", "lanes"),
+        lambda unroll, lanes: unroll == 1 or unroll * lanes <= head_dim,
+        f"there are no {{unroll}} steps of {{lanes}} along a head of {head_dim}: the same loop "
+        "again",
+    )
     yield Constraint(
         ("threads_k", "lanes"),
         lambda threads_k, lanes: (threads_k - 1) * lanes < v_dim,

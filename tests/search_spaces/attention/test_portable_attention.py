@@ -127,6 +127,12 @@ def test_opencl_converts_every_format_by_itself() -> None:
             {"vector": 4},
             "rows of V in memory are 66 elements",
         ),
+        (
+            attention(heads=1, q_len=64, head_dim=12, v_dim=64),
+            GPU,
+            {"unroll": 4},
+            "there are no 4 steps of 4 along a head of 12",
+        ),
         (LONG, GPU, {"weights_local": False}, "8 work-items share a row"),
         (
             LONG,

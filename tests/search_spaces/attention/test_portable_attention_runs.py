@@ -95,6 +95,22 @@ def test_shorter_sequences_of_the_same_shapes(backend: Backend) -> None:
     assert error_ratio(shorter, inputs, found) <= 1
 
 
+def test_offsets_of_64_bits(backend: Backend) -> None:
+    """As of arrays that are too large to try."""
+    workload = attention(batch=2, heads=2, q_len=5, kv_lens=[9, 20], page_size=4, head_dim=8)
+    source = PORTABLE_ATTENTION.render(workload, schedule(splits=2, block_k=8, block_q=8), OPENCL)
+    assert "#define OFFSET int\n" in source.text
+    wide = replace(source, text=source.text.replace("OFFSET int\n", "OFFSET size_t\n"))
+    inputs = ATTENTION.inputs(workload, 0)
+    execution = backend.prepare(wide, backend.compile(wide), inputs)
+    execution.poison()
+    execution.launch()
+    outputs = decoded(wide, execution.outputs())
+    assert execution.damage() == ""
+    execution.close()
+    assert error_ratio(workload, inputs, outputs) <= 1
+
+
 def test_equal_results_of_every_run(backend: Backend) -> None:
     """Parts of the keys are merged in a fixed order."""
     workload = attention(heads=2, q_len=40, kv_len=300, head_dim=16)
