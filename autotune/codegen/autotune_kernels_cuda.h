@@ -2,7 +2,7 @@
 // Launches kernels of a build through the CUDA driver API; needs cuda.h of CUDA 12 or later.
 //
 //     autotune_cuda_functions(kernel, module, functions);        once a module
-//     autotune_cuda_describe(kernel, values, stream);            once, and when an array moves
+//     autotune_cuda_describe(kernel, values, stream);            once a set of arrays
 //     autotune_cuda_launch(kernel, functions, values, stream);
 //
 // `module` is kernel->file compiled for AUTOTUNE_TARGET_ARCH with kernel->options. `functions` has
@@ -89,9 +89,10 @@ static inline CUresult autotune_cuda_encode(
 }
 
 /* Writes the descriptors of a kernel for the arrays that `values` point to; nothing to do for most
-   kernels. In the stream's order: launches before it still find the old ones, those after it the
-   new ones. Launches on other streams that use the same descriptors must have ended.
-   CUDA_ERROR_INVALID_VALUE, too, for memory that is not aligned as the kernel needs it. */
+   kernels. In the stream's order, before the launches that follow on it. Give another set of arrays
+   other memory for its descriptors: a launch under way may still read these, and multiprocessors
+   keep descriptors by their address for a while. CUDA_ERROR_INVALID_VALUE, too, for memory that is
+   not aligned as the kernel needs it. */
 static inline CUresult autotune_cuda_describe(
     const autotune_kernel *kernel, void *const *values, CUstream stream)
 {

@@ -22,7 +22,9 @@ class Descriptors:
 
     By pointer, not by value: PyCUDA launches through a packed buffer, from which a descriptor
     that is a kernel's parameter is not taken ('illegal instruction' at its first use). The speed
-    is the same. A set is never overwritten, as a kernel under way may still read it.
+    is the same. A set is never overwritten, as a kernel under way may still read it. Nor does its
+    address soon hold another one: multiprocessors keep descriptors in a cache by their address,
+    which copies from the host do not reach (CUDA programming guide, "Encoding a tensor map").
     """
 
     def __init__(self, session: Session, source: KernelSource) -> None:
@@ -50,7 +52,7 @@ class Descriptors:
 
     def release(self) -> None:
         while self._made:
-            self._made.popitem()[1].release()
+            self._session.retire(self._made.popitem()[1])
 
     def _check(self, tensor: TensorMap) -> None:
         if tensor.name in self._sizes:

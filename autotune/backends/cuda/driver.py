@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 import weakref
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from autotune.backends.cuda import native
 from records.errors import DeviceError, MissingComponentError
 
 INSTALL = 'pip install "autotune-kernels[cuda]"'
+_MOST_RETIRED = 4096
 _NO_DRIVER = "no NVIDIA driver or device ({}): install NVIDIA's driver"
 
 
@@ -76,6 +78,7 @@ class Session:
         self._lost = ""  # why nothing works any more
         self._is_recording = False
         self._held: weakref.WeakSet[Releasable] = weakref.WeakSet()
+        self._retired: deque[Releasable] = deque()
 
     def attribute(self, name: str) -> int:
         """A device attribute by PyCUDA's name, or 0 where this PyCUDA does not know it."""
@@ -119,10 +122,20 @@ class Session:
         """Release it in `close`, if it still lives then."""
         self._held.add(resource)
 
+    def retire(self, resource: Releasable) -> None:
+        """Release it once a few thousand others were retired after it, or in `close`.
+
+        For memory whose address must not come to hold something else soon.
+        """
+        self._retired.append(resource)
+        while len(self._retired) > _MOST_RETIRED:
+            self._retired.popleft().release()
+
     def close(self) -> None:
         """Free what is held and give the context back. Idempotent; later uses are refused."""
         for resource in list(self._held):
             resource.release()
+        self._retired.clear()
         self._stream = None
         context, self._context = self._context, None
         # PyCUDA gives a context back only in the thread that retained it, and pushes it for that;

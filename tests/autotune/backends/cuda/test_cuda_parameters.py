@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from autotune.backends.cuda import backend as cuda_backend
+from autotune.backends.cuda import driver
 from autotune.backends.cuda.backend import CudaBackend
 from autotune.backends.cuda.parameters import packed
 from autotune.testing.fake_cuda import FakeCuda
@@ -152,6 +153,19 @@ def test_a_launchers_descriptors_follow_its_arrays_and_are_made_once(
     assert fake.library.names().count("cuTensorMapEncodeTiled") == 2
     first = fake.launches("tiled")[0].parameters
     assert all(call.parameters == first for call in fake.launches("tiled"))
+
+
+def test_an_address_of_descriptors_does_not_soon_hold_others(
+    fake: FakeCuda, backend: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = [launched(backend, fake, tiled(MAPS))[0][:8] for _ in range(10)]
+    assert len(set(seen)) == 10
+    before = len(fake.allocations)
+    monkeypatch.setattr(driver, "_MOST_RETIRED", 4)
+    launched(backend, fake, tiled(MAPS))
+    assert len(fake.allocations) == before - 6
+    backend.close()
+    assert not fake.allocations
 
 
 @pytest.mark.parametrize(
