@@ -20,13 +20,11 @@
 #include "../dialects/opencl.h"
 #include "sequence.h"
 #include "cpu_vectors.h"
+#include "cpu_panels.h"
 #endif
 
 // ---- The schedule
 
-#ifndef TILE_VECTORS
-#define TILE_VECTORS 2  // vectors of rows in a panel, and in the register tiles
-#endif
 #ifndef TILE_KEYS
 #define TILE_KEYS 12  // keys of the register tile of scores
 #endif
@@ -55,7 +53,6 @@
 // ---- What follows from these
 
 #define SLACK 16.0f
-#define TILE_ROWS (TILE_VECTORS * LANES)
 #define BLOCK_ROWS (PANELS * TILE_ROWS)
 #define BLOCKS CEIL_DIV(Q_LEN * HEADS_PER_KV_HEAD, BLOCK_ROWS)
 #define TAIL_DIMS (V_DIM % TILE_DIMS)
@@ -92,27 +89,35 @@ typedef struct {
 #endif
 } Rows;
 
-#if BIAS
-#define BIAS_PARAMETER , GLOBAL const STORED *bias
-#define BIAS_ARGUMENT , bias
-#else
-#define BIAS_PARAMETER
-#define BIAS_ARGUMENT
-#endif
-
 // ---- Scores and weights
 
 #if BIAS
-FUNCTION VECTOR bias_of_rows(GLOBAL const STORED *bias, const OFFSET *row, const int key)
+// The bias of `count` keys from `key` on for the rows of a panel, to where their weights will be.
+FUNCTION void load_bias(GLOBAL const STORED *bias, float *weights, const Rows *rows,
+                        const int key, const int count)
 {
-    float lanes[LANES] ALIGNED;
-    for (int l = 0; l < LANES; ++l) lanes[l] = STORED_TO_FLOAT(bias[row[l] + key]) * LOG2_E;
-    return LOAD(lanes);
+    for (int l = 0; l < TILE_ROWS; l += LANES) {
+        const OFFSET *row = rows->bias_row + l;
+        int j = 0;
+        for (; j + LANES <= count; j += LANES) {
+            VECTOR square[LANES];
+#pragma unroll
+            for (int i = 0; i < LANES; ++i) square[i] = read_stored(bias + row[i] + key + j);
+            transpose(square);
+#pragma unroll
+            for (int i = 0; i < LANES; ++i)
+                STORE(square[i] * LOG2_E, weights + (j + i) * TILE_ROWS + l);
+        }
+        for (; j < count; ++j)
+            for (int i = 0; i < LANES; ++i)
+                weights[j * TILE_ROWS + l + i] = STORED_TO_FLOAT(bias[row[i] + key + j]) * LOG2_E;
+    }
 }
 #endif
 
-// What score() of sequence.h does, for a vector of rows from `l` on.
-FUNCTION VECTOR score_of_rows(VECTOR x, const Rows *rows, const int l, const int key BIAS_PARAMETER)
+// What score() of sequence.h does, for a vector of rows from `l` on, with their `bias`.
+FUNCTION VECTOR score_of_rows(VECTOR x, const Rows *rows, const float *bias, const int l,
+                              const int key)
 {
 #if HAS_SOFTCAP
     x = SOFTCAP * LOG2_E * vector_tanh(x);
@@ -120,7 +125,7 @@ FUNCTION VECTOR score_of_rows(VECTOR x, const Rows *rows, const int l, const int
 #if ALIBI
     x -= LOAD(rows->slope + l) * fabs(LOAD(rows->position + l) - (float)key);
 #elif BIAS
-    x += bias_of_rows(bias, rows->bias_row + l, key);
+    x += LOAD(bias + l);
 #endif
     return x + LOAD(rows->shift + l);
 }
@@ -162,11 +167,12 @@ FUNCTION void raise(VECTOR scores[TILE_KEYS][TILE_VECTORS], const VECTOR *peak, 
         }                                                                                      \
     }
 
-// The weights of keys [key, key + count) for the rows of a panel; `masked`: not every row sees
-// all TILE_KEYS of them, or there are fewer. `done`: keys of the block before these.
+// The weights of keys [key, key + count) for the rows of a panel, in the place of their bias.
+// `masked`: not every row sees all TILE_KEYS of them, or there are fewer. `done`: keys of the block
+// before these.
 FUNCTION void weigh(K_SPACE const K_TYPE *k, const float *q, float *weights, float *sums,
                     Rows *rows, const int key, const int count, const int done,
-                    const int masked BIAS_PARAMETER)
+                    const int masked)
 {
     VECTOR scores[TILE_KEYS][TILE_VECTORS];
 #pragma unroll
@@ -193,9 +199,10 @@ FUNCTION void weigh(K_SPACE const K_TYPE *k, const float *q, float *weights, flo
         peak[v] = (VECTOR)(MINUS_INFINITY);
 #pragma unroll
         for (int i = 0; i < TILE_KEYS; ++i) {
+            const int j = masked ? MIN_OF(i, count - 1) : i;
             if (!SCORE_IS_LINEAR)
-                scores[i][v] = score_of_rows(
-                    scores[i][v], rows, l, key + (masked ? MIN_OF(i, count - 1) : i) BIAS_ARGUMENT);
+                scores[i][v] = score_of_rows(scores[i][v], rows, weights + (done + j) * TILE_ROWS,
+                                             l, key + j);
             if (masked) {
                 const INTEGERS is_seen = (key + i >= LOAD_INTEGERS(rows->first + l)) &
                                          (key + i < LOAD_INTEGERS(rows->end + l)) &
@@ -254,74 +261,7 @@ FUNCTION void add_values(V_SPACE const V_TYPE *value, const float *weights, floa
         for (int v = 0; v < TILE_VECTORS; ++v) STORE(sums[i][v], to + i * TILE_ROWS + v * LANES);
 }
 
-// ---- Rows come and go: row r is of query r / HEADS_PER_KV_HEAD; behind the last it is again that
-
-#define QUERY_OF(row) (MIN_OF(row, row_count - 1) / HEADS_PER_KV_HEAD)
-#define HEAD_OF(row) \
-    (kv_head * HEADS_PER_KV_HEAD + MIN_OF(row, row_count - 1) % HEADS_PER_KV_HEAD)
-
-FUNCTION void load_queries(GLOBAL const STORED *q, float *panel, const Sequence s,
-                           const int kv_head, const int row_count, const int row,
-                           const float factor)
-{
-    for (int l = 0; l < TILE_ROWS; l += LANES) {
-        OFFSET at[LANES];
-        for (int i = 0; i < LANES; ++i)
-            at[i] = q_offset(s, HEAD_OF(row + l + i), QUERY_OF(row + l + i));
-        int d = 0;
-        for (; d + LANES <= HEAD_DIM; d += LANES) {
-            VECTOR square[LANES];
-#pragma unroll
-            for (int i = 0; i < LANES; ++i) square[i] = read_stored(q + at[i] + d) * factor;
-            transpose(square);
-#pragma unroll
-            for (int i = 0; i < LANES; ++i) STORE(square[i], panel + (d + i) * TILE_ROWS + l);
-        }
-        for (; d < HEAD_DIM; ++d)
-            for (int i = 0; i < LANES; ++i)
-                panel[d * TILE_ROWS + l + i] = STORED_TO_FLOAT(q[at[i] + d]) * factor;
-    }
-}
-
-FUNCTION void store_sums(GLOBAL STORED *out, const float *sums, const Rows *rows, const Sequence s,
-                         const int kv_head, const int row_count, const int row, const float factor)
-{
-    for (int l = 0; l < TILE_ROWS && row + l < row_count; l += LANES) {
-        const int count = MIN_OF(LANES, row_count - row - l);
-        const VECTOR total = LOAD(rows->total + l);
-        const VECTOR scale = select(factor / total, (VECTOR)(0.0f), total == 0.0f);
-        OFFSET at[LANES];
-        for (int i = 0; i < LANES; ++i)
-            at[i] = out_offset(s, HEAD_OF(row + l + i), QUERY_OF(row + l + i));
-        int d = 0;
-        for (; d + LANES <= V_DIM; d += LANES) {
-            VECTOR square[LANES];
-#pragma unroll
-            for (int i = 0; i < LANES; ++i)
-                square[i] = LOAD(sums + (d + i) * TILE_ROWS + l) * scale;
-            transpose(square);
-#pragma unroll
-            for (int i = 0; i < LANES; ++i)
-                if (i < count) write_stored(square[i], out + at[i] + d);
-        }
-        for (; d < V_DIM; ++d) {
-            float lanes[LANES] ALIGNED;
-            STORE(LOAD(sums + d * TILE_ROWS + l) * scale, lanes);
-            for (int i = 0; i < count; ++i) out[at[i] + d] = FLOAT_TO_STORED(lanes[i]);
-        }
-    }
-}
-
 // ---- A work-item
-
-#if COPY_K || COPY_V
-FUNCTION void copy_row(GLOBAL const STORED_KV *from, float *to, const int count)
-{
-    int d = 0;
-    for (; d + LANES <= count; d += LANES) STORE(read_kv(from + d), to + d);
-    for (; d < count; ++d) to[d] = KV_TO_FLOAT(from[d]);
-}
-#endif
 
 KERNEL GROUP_SIZE(1, 1, 1)
 void attention(GLOBAL const STORED *RESTRICT q, GLOBAL const STORED_KV *RESTRICT k,
@@ -394,14 +334,16 @@ void attention(GLOBAL const STORED *RESTRICT q, GLOBAL const STORED_KV *RESTRICT
             const int any_from = MAX_OF(key, own->first[0]);
             const int any_to = MIN_OF(block_end, own->end[TILE_ROWS - 1]);
             const int all_from = own->first[TILE_ROWS - 1], all_to = MIN_OF(any_to, own->end[0]);
+#if BIAS
+            load_bias(bias, weights, own, any_from, any_to - any_from);
+#endif
             for (int j = any_from; j < any_to; j += TILE_KEYS) {
                 K_SPACE const K_TYPE *tile = keys + (OFFSET)(j - key) * K_ROW;
                 if (j >= all_from && j + TILE_KEYS <= all_to)
-                    weigh(tile, panels[panel], weights, to, own, j, TILE_KEYS, j - any_from,
-                          0 BIAS_ARGUMENT);
+                    weigh(tile, panels[panel], weights, to, own, j, TILE_KEYS, j - any_from, 0);
                 else
                     weigh(tile, panels[panel], weights, to, own, j, MIN_OF(TILE_KEYS, any_to - j),
-                          j - any_from, 1 BIAS_ARGUMENT);
+                          j - any_from, 1);
             }
             V_SPACE const V_TYPE *first = values + (OFFSET)(any_from - key) * V_ROW;
             int d = 0;
@@ -415,7 +357,8 @@ void attention(GLOBAL const STORED *RESTRICT q, GLOBAL const STORED_KV *RESTRICT
 
     for (int panel = 0; panel < panel_count; ++panel) {
         const int row = first_row + panel * TILE_ROWS;
-        store_sums(out, sums[panel], rows + panel, s, kv_head, row_count, row, VALUE_FACTOR);
+        store_sums(out, sums[panel], rows[panel].total, s, kv_head, row_count, row,
+                   VALUE_FACTOR);
 #if LSE
         for (int l = 0; l < TILE_ROWS && row + l < row_count; ++l)
             lse[lse_offset(s, HEAD_OF(row + l), QUERY_OF(row + l))] =

@@ -45,13 +45,15 @@ class Cpu:
         names = ("q", "k", "v", *arguments(given))
         return KernelSource(
             dialect=dialect.name,
-            text=kernel_text(given, dialect, _defines(schedule, blocks), "cpu.cl"),
+            text=kernel_text(given, dialect, _defines(schedule, blocks), *_FILES),
             launches=(Launch("attention", (blocks.count, 1, 1), (1, 1, 1), names),),
             arrays=ATTENTION.arrays(workload),
         )
 
 
 CPU_ATTENTION = Cpu()
+
+_FILES = ("cpu_panels.h", "cpu.cl")
 
 
 def _defines(schedule: Schedule, blocks: Blocks) -> dict[str, int]:

@@ -36,7 +36,8 @@
 // ---- What follows from these
 
 #define SLACK 16.0f
-#define ALL_ROWS ROUND_UP(Q_LEN * HEADS_PER_KV_HEAD, TILE_ROWS)  // those behind the last are the last one again
+// Rows behind the last are the last one again.
+#define ALL_ROWS ROUND_UP(Q_LEN * HEADS_PER_KV_HEAD, TILE_ROWS)
 #define K_VECTORS CEIL_DIV(HEAD_DIM, LANES)
 #define V_VECTORS CEIL_DIV(V_DIM, LANES)
 #define TAIL_VECTORS (V_VECTORS % TILE_VECTORS)
@@ -70,6 +71,7 @@ FUNCTION void multiply(GLOBAL const STORED_KV *k, const OFFSET *at, const float 
     for (int r = 0; r < TILE_ROWS; ++r)
 #pragma unroll
         for (int i = 0; i < TILE_KEYS; ++i) sums[r][i] = (VECTOR)(0.0f);
+#pragma unroll 8
     for (int v = 0; v < K_VECTORS; ++v) {
         VECTOR from_k[TILE_KEYS];
 #pragma unroll
@@ -187,11 +189,7 @@ FUNCTION void add_values(GLOBAL const STORED_KV *value, const OFFSET *at, const 
             STORE(sums[r][v], to + (r * V_VECTORS + first + v) * LANES);
 }
 
-// ---- Rows come and go: row r is of query r / HEADS_PER_KV_HEAD; behind the last it is again that
-
-#define QUERY_OF(row) (MIN_OF(row, row_count - 1) / HEADS_PER_KV_HEAD)
-#define HEAD_OF(row) \
-    (kv_head * HEADS_PER_KV_HEAD + MIN_OF(row, row_count - 1) % HEADS_PER_KV_HEAD)
+// ---- A row of Q
 
 // A vector that begins earlier has zeros for what the one before it holds.
 FUNCTION void load_row(GLOBAL const STORED *q, float *to, const float factor)
@@ -208,6 +206,8 @@ FUNCTION float sum_of_lanes(const float *from)
     for (int l = 0; l < LANES; ++l) sum += from[l];
     return sum;
 }
+
+// ---- A work-item
 
 #if SPLITS > 1
 #define RESULTS , GLOBAL float *RESTRICT partial_out, GLOBAL float *RESTRICT partial_sums

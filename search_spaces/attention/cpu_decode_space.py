@@ -74,6 +74,13 @@ def _tiles(given: Parameters, target: Target) -> Iterator[Constraint]:
             f"a core has {registers} vector registers; sums of {{tile_rows}} rows by {{{knob}}} "
             f"{what}, these and an element need more",
         )
+    vectors = ceil_divide(given.v_dim, lanes_of(target))
+    for knob, most in (("tile_rows", rows), ("tile_vectors", vectors)):
+        yield Constraint(
+            (knob,),
+            lambda size, most=most: size >= min(2, most),
+            f"tiles of 1 use a vector once that is loaded or converted, where {most} could",
+        )
     least = min(all_rows(rows, size) for size in TILE_ROWS if size <= rows)
     yield Constraint(
         ("tile_rows",),

@@ -13,6 +13,7 @@
 #define STORED_IS_FLOAT 1  // 1: Q and the output are float32
 #define KV_IS_FLOAT 1
 #define KV_IS_BFLOAT16 0
+#define KV_IS_E5M2 0       // 1: they are float8_e5m2; else float8_e4m3
 #endif
 
 #define JOIN_(a, b) a##b
@@ -21,7 +22,6 @@
 #define INTEGERS JOIN(int, LANES)  // also what comparisons give: -1 where true
 #define AS_FLOATS JOIN(as_float, LANES)
 #define AS_INTEGERS JOIN(as_int, LANES)
-#define SHORTS JOIN(ushort, LANES)
 #define MIN_OF(a, b) ((a) < (b) ? (a) : (b))
 #define MAX_OF(a, b) ((a) > (b) ? (a) : (b))
 #define CEIL_DIV(a, b) (((a) + (b) - 1) / (b))
@@ -39,7 +39,7 @@ FUNCTION void clear(float *to, const int count)  // whole vectors
     for (int i = 0; i < count; i += LANES) STORE((VECTOR)(0.0f), to + i);
 }
 
-// ---- Rows in memory
+// ---- Elements in memory
 
 FUNCTION VECTOR read_stored(GLOBAL const STORED *from)
 {
@@ -73,10 +73,14 @@ FUNCTION VECTOR read_kv(GLOBAL const STORED_KV *from)
     return JOIN(vload_half, LANES)(0, (GLOBAL const half *)from);
 #elif KV_IS_BFLOAT16
     return AS_FLOATS(JOIN(convert_int, LANES)(JOIN(vload, LANES)(0, from)) << 16);
-#else
-    float lanes[LANES];
-    for (int l = 0; l < LANES; ++l) lanes[l] = KV_TO_FLOAT(from[l]);
-    return JOIN(vload, LANES)(0, lanes);
+#else  // float8: as float16, of which e5m2 is the upper half; see opencl_formats.h
+    const INTEGERS bits = JOIN(convert_int, LANES)(JOIN(vload, LANES)(0, from));
+    const INTEGERS halves = KV_IS_E5M2 ? bits << 8 : (bits & 0x80) << 8 | (bits & 0x7F) << 7;
+    ushort lanes[LANES] ALIGNED;
+    JOIN(vstore, LANES)(JOIN(convert_ushort, LANES)(halves), 0, lanes);
+    const VECTOR value = JOIN(vload_half, LANES)(0, (const __private half *)lanes);
+    if (KV_IS_E5M2) return value;
+    return select(value * 256.0f, (VECTOR)(NAN), (bits & 0x7F) == 0x7F);
 #endif
 }
 
@@ -95,6 +99,13 @@ FUNCTION void transpose(VECTOR *square)
         for (int i = 0; i < LANES; ++i) square[i] = next[i];
     }
 }
+
+// ---- Rows that share a head of K and V: row r is of query r / HEADS_PER_KV_HEAD of the sequence,
+// the heads of a query side by side; behind the last row it is again that
+
+#define QUERY_OF(row) (MIN_OF(row, row_count - 1) / HEADS_PER_KV_HEAD)
+#define HEAD_OF(row) \
+    (kv_head * HEADS_PER_KV_HEAD + MIN_OF(row, row_count - 1) % HEADS_PER_KV_HEAD)
 
 // ---- Exponentials
 

@@ -74,6 +74,7 @@ def _types(given: Parameters) -> dict[str, int]:
         "KV_IS_FLOAT": int(given.kv_dtype == "float32"),
         "KV_IS_HALF": int(given.kv_dtype == "float16"),
         "KV_IS_BFLOAT16": int(given.kv_dtype == "bfloat16"),
+        "KV_IS_E5M2": int(given.kv_dtype == "float8_e5m2"),
     }
 
 
