@@ -1,12 +1,13 @@
 """Run every CUDA template × dtype × layout × epilogue at awkward sizes, and print what fails.
 
-    python benchmarks/cuda_correctness.py [--device cuda:0] [--time-limit 240]
+    python benchmarks/cuda_correctness.py [--op attention] [--device cuda:0] [--time-limit 240]
 
 A few random schedules of each combination are compiled, launched into poison and checked in full,
 as in tuning; times mean nothing. Sizes are multiples of nothing, and some of 16 bytes, which TMA
 asks for. Every template × dtype × layout × epilogue comes at one size before any comes at a second:
 a run that the time limit cuts short has covered them evenly, and says how much it left. Exit
-status 1 where anything failed, or nothing ran.
+status 1 where anything failed, or nothing ran. Of attention: template × types × masks × where keys
+lie, likewise.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+import attention_combinations
 import numpy as np
 
 from autotune.local_runner import LocalRunner
@@ -65,7 +67,7 @@ KINDS: tuple[dict[str, Any], ...] = (  # what else changes the arithmetic or the
     {"dtype": "bfloat16", "b_dtype": "int4", "group_size": 104},  # tiles reach across its groups
     {"dtype": "float16", "b_dtype": "int8"},  # one scale for all of a column
 )
-_SIZE_NAMES = ("m", "n", "k")
+_SIZE_NAMES = ("m", "n", "k", *attention_combinations.SIZE_NAMES)
 GROUPS = (3, 0, 70, 16)  # rows of an unevenly grouped product, n × k of the second size
 GROUPED_KINDS: tuple[dict[str, Any], ...] = (
     {"dtype": "float16"},
@@ -105,10 +107,15 @@ def _legal(**params: Any) -> Iterator[Workload]:
         return
 
 
-def combinations(target: Target, dialect: Dialect) -> Iterator[tuple[Template, Workload]]:
+WORKLOADS = {"matmul": workloads, "attention": attention_combinations.workloads}
+
+
+def combinations(
+    target: Target, dialect: Dialect, op: str = "matmul"
+) -> Iterator[tuple[Template, Workload]]:
     """Pairs of which the template does the workload."""
-    templates = [each for each in registry.templates("matmul") if dialect.name in each.dialects]
-    for workload, template in product(workloads(), templates):
+    templates = [each for each in registry.templates(op) if dialect.name in each.dialects]
+    for workload, template in product(WORKLOADS[op](), templates):
         if not template.rejects(workload, target):
             yield template, workload
 
@@ -162,7 +169,7 @@ def main() -> int:
     with LocalRunner(options.device) as runner:
         pairs = [
             pair
-            for pair in combinations(runner.target, runner.dialect)
+            for pair in combinations(runner.target, runner.dialect, options.op)
             if options.only in f"{pair[0].name} {pair[1]}"
         ]
         pairs = evenly(pairs, options.seed)[: options.limit]
@@ -194,6 +201,7 @@ def _told(outcomes: Iterator[tuple[Try, Measurement]]) -> tuple[Counter[str], li
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--op", default="matmul", choices=WORKLOADS)
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--samples", type=int, default=2, help="schedules of each combination")
     parser.add_argument("--limit", type=int, default=None, help="combinations at most")

@@ -15,7 +15,10 @@ from autotune.peaks import Peaks
 from records import Kind, Schedule, Target, TuningRecord
 from records.measurement import Measurement
 from records.record import utc_now
+from records.workload import Workload
 from search_spaces import registry
+from search_spaces.attention.parameters import BIASES, Parameters
+from search_spaces.dialect import CUDA
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 H200 = Target.of(
@@ -93,3 +96,29 @@ def test_where_nothing_can_be_measured_it_fails(
     words = ["--device", "sim:steady", "--shapes", "decode/1x4096", "--bench-only"]
     monkeypatch.setattr(sys, "argv", ["cuda_attention.py", *words])
     assert table.main() == 1
+
+
+def test_every_template_meets_every_feature_before_a_second_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    correctness = script(BENCHMARKS / "cuda_correctness.py")
+    pairs = [*correctness.combinations(H200, CUDA, "attention")]
+    assert {template.name for template, _ in pairs} == {
+        each.name for each in registry.templates("attention") if "cuda" in each.dialects
+    }
+    for template in ("portable", "mma_sync", "decode"):
+        served = [Parameters.of(workload) for each, workload in pairs if each.name == template]
+        assert {True, False} == {given.packed for given in served}
+        assert {0, 16} == {given.page_size for given in served}
+        assert set(BIASES) == {given.bias for given in served}
+    ordered = correctness.evenly(pairs, seed=0)
+    assert len(ordered) == len(pairs)
+    kinds = {(each.name, _features(workload)) for each, workload in pairs}
+    first = ordered[: len(kinds)]
+    assert {(each.name, _features(workload)) for each, workload in first} == kinds
+
+
+def _features(workload: Workload) -> tuple[object, ...]:
+    sizes = ("q_len", "kv_len", "q_lens", "kv_lens", "head_dim", "v_dim")
+    return tuple(value for value in workload.params if value[0] not in sizes)

@@ -59,7 +59,8 @@ def races(table: ModuleType) -> ModuleType:
 
 
 @pytest.fixture
-def correctness() -> ModuleType:
+def correctness(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     return script(BENCHMARKS / "cuda_correctness.py")
 
 
