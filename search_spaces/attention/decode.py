@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import resources
-
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 from search_spaces.attention.combine import combine_launch, combine_text, partial_results
 from search_spaces.attention.decode_resources import (
-    FRAGMENT,
     LINE,
     MAX_HEAD_DIM,
     MAX_QUERIES,
-    MAX_REGISTERS,
-    WARP,
     Problem,
 )
 from search_spaces.attention.decode_space import constraints, knobs
@@ -23,14 +17,18 @@ from search_spaces.attention.decode_stats import groups, shared_bytes, statistic
 from search_spaces.attention.defines import inputs, outputs, sequence_text, workload_defines
 from search_spaces.attention.op import ATTENTION
 from search_spaces.attention.parameters import Parameters
+from search_spaces.attention.warp_operands import (
+    FRAGMENT,
+    MAX_REGISTERS,
+    WARP,
+    kernel_text,
+    rejected_types,
+    type_defines,
+)
 from search_spaces.dialect import Dialect
 from search_spaces.kernel import KernelSource, KernelStats, Launch
-from search_spaces.matmul.tensor_core_types import capability
 from search_spaces.space import SearchSpace
 
-SINCE = 80  # cp.async and mma.sync of bfloat16
-_INSTRUCTION_TYPES = {"float16": "f16", "bfloat16": "bf16"}
-_MANTISSA_BITS = {"float8_e4m3": 3, "float8_e5m2": 2}
 _HEADERS = ("decode_schedule.h", "warp_tiles.h", "warp_softmax.h", "warp_products.h")
 _BLOCKS_AXIS = 2**31 - 1  # CUDA C++ Programming Guide: of the first axis of a grid
 
@@ -51,7 +49,7 @@ class Decode:
     def rejects(self, workload: Workload, target: Target) -> str:
         given = Parameters.of(workload)
         return (
-            _rejected_target(given, target)
+            rejected_types(given, target)
             or _rejected_sizes(given)
             or _rejected_registers(Problem.of(workload))
         )
@@ -74,12 +72,12 @@ class Decode:
             dialect.prelude,
             workload_defines(given, dialect),
             _defines(problem, schedule),
-            _text("dialects/tensor_core.h"),
-            _text("attention/exponentials.h"),
+            kernel_text("dialects/tensor_core.h"),
+            kernel_text("attention/exponentials.h"),
             sequence_text(),
-            *(_text(f"attention/{name}") for name in _HEADERS),
+            *(kernel_text(f"attention/{name}") for name in _HEADERS),
             *([combine_text()] if scratch else []),
-            _text("attention/decode.cu"),
+            kernel_text("attention/decode.cu"),
         )
         return KernelSource(
             dialect=dialect.name,
@@ -91,24 +89,6 @@ class Decode:
 
 
 DECODE_ATTENTION = Decode()
-
-
-@cache
-def _text(name: str) -> str:
-    return resources.files("search_spaces").joinpath(name).read_text()
-
-
-def _rejected_target(given: Parameters, target: Target) -> str:
-    if capability(target) < SINCE:
-        return f"{target} is not CUDA from sm_{SINCE} on, whose tensor cores it needs"
-    if given.dtype not in _INSTRUCTION_TYPES:
-        return (
-            f"it multiplies {' and '.join(_INSTRUCTION_TYPES)} on tensor cores, not {given.dtype}"
-        )
-    known = target.limit("dtypes", ("float32",))
-    if "float32" not in known:
-        return f"{target} does not compute in float32, only in {', '.join(known) or 'nothing'}"
-    return ""
 
 
 def _rejected_sizes(given: Parameters) -> str:
@@ -138,14 +118,8 @@ def _rejected_registers(problem: Problem) -> str:
 
 
 def _defines(problem: Problem, schedule: Schedule) -> str:
-    given = problem.given
-    kind = _INSTRUCTION_TYPES[given.dtype]
     values = {
-        "IS_BFLOAT": int(given.dtype == "bfloat16"),
-        "KV_MANTISSA_BITS": _MANTISSA_BITS.get(given.kv_dtype, 0),
-        "MMA": f'"m16n8k16.row.col.f32.{kind}.{kind}.f32"',
-        "K_COPY": problem.k_copy_bytes,
-        "V_COPY": problem.v_copy_bytes,
+        **type_defines(problem),
         **{name.upper(): int(schedule[name]) for name in schedule.values},
     }
     return "".join(f"#define {name} {value}\n" for name, value in values.items())

@@ -10,16 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from records.workload import Workload
-from search_spaces import dtypes
 from search_spaces.attention.parameters import Parameters, visible_keys
+from search_spaces.attention.warp_operands import FRAGMENT, Operands
+from search_spaces.matmul.tiling import ceil_divide
 
-WARP = 32
 MAX_QUERIES = 16
 MAX_HEAD_DIM = 256
 LINE = 8  # elements that a head dimension must be a multiple of: 16 bytes of Q, 8 of float8
-FRAGMENT = 16  # rows of Q, and steps of k, of one product
-MAX_REGISTERS = 255  # of one thread
 # Addresses, counters, fragments on their way to a product: what NVRTC 13 for sm_80 and sm_90a needs
 # so that nothing spills. More for twice as many copies and for elements that are widened first;
 # and, a key of a tile, for bounds of what rows see, their biases and the places of pages.
@@ -29,53 +26,14 @@ _FEATURE_REGISTERS = {16: 16, 32: 28}
 _FLOAT_BYTES = 4
 
 
-def ceil_divide(extent: int, size: int) -> int:
-    """How many pieces of `size` cover `extent`."""
-    return -(-extent // size)
-
-
 @dataclass(frozen=True)
-class Problem:
+class Problem(Operands):
     """An attention workload as the template's formulas see it."""
-
-    given: Parameters
-    element_bytes: int  # of Q and the output
-    kv_bytes: int  # of an element of K and V
-
-    @classmethod
-    def of(cls, workload: Workload) -> Problem:
-        given = Parameters.of(workload)
-        return cls(
-            given, *(dtypes.storage(name).itemsize for name in (given.dtype, given.kv_dtype))
-        )
 
     @property
     def rows(self) -> int:
         """Of one head of K, at most: the queries of all heads that share it."""
         return self.given.q_len * self.given.queries_per_kv_head
-
-    @property
-    def qk_width(self) -> int:
-        """Elements of a row of Q or K in shared memory: whole steps of k."""
-        return ceil_divide(self.given.head_dim, FRAGMENT) * FRAGMENT
-
-    @property
-    def v_width(self) -> int:
-        return ceil_divide(self.given.v_dim, FRAGMENT) * FRAGMENT
-
-    @property
-    def keys_of_load(self) -> int:
-        """Keys whose fragments one matrix load brings."""
-        return 2 * FRAGMENT // self.kv_bytes
-
-    @property
-    def k_copy_bytes(self) -> int:
-        """What one asynchronous copy moves."""
-        return _copy_bytes(self.given.head_dim * self.kv_bytes)
-
-    @property
-    def v_copy_bytes(self) -> int:
-        return _copy_bytes(self.given.v_dim * self.kv_bytes)
 
     @property
     def seen_keys(self) -> int:
@@ -93,10 +51,6 @@ class Problem:
         """Blocks that read the same keys for other rows."""
         return ceil_divide(self.rows, warp_rows * warps_rows)
 
-    def tile_bytes(self, tile_keys: int) -> int:
-        """Of K and V that a warp takes at a time, as they lie in shared memory."""
-        return tile_keys * (self.qk_width + self.v_width) * self.kv_bytes
-
     def shared_bytes(
         self,
         warp_rows: int,
@@ -109,7 +63,7 @@ class Problem:
         """Q and the rings; afterwards, in the same place, each warp's sums of the output."""
         block_rows = warp_rows * warps_rows
         q_tile = 0 if q_registers else block_rows * self.qk_width * self.element_bytes
-        rings = warps_keys * stages * self.tile_bytes(tile_keys)
+        rings = warps_keys * stages * self.kv_tile_bytes(tile_keys)
         kept_rows = min(block_rows, self.rows)
         sums = warps_keys * (self.v_width + 8 + 2) + 2  # of a row: padded, with marks; the total's
         return max(q_tile + rings, kept_rows * sums * _FLOAT_BYTES)
@@ -158,7 +112,3 @@ def _walked_keys(given: Parameters, block_keys: int) -> int:
         for keys in visible_keys(given)
         if keys
     )
-
-
-def _copy_bytes(row_bytes: int) -> int:
-    return 16 if row_bytes % 16 == 0 else 8

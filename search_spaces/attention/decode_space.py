@@ -6,15 +6,20 @@ from collections.abc import Iterator
 
 from records.target import Target
 from search_spaces.attention.combine import partial_bytes, partial_results
-from search_spaces.attention.decode_resources import MAX_REGISTERS, WARP, Problem, ceil_divide
+from search_spaces.attention.decode_resources import Problem
 from search_spaces.attention.parameters import Parameters
+from search_spaces.attention.warp_operands import (
+    MAX_REGISTERS,
+    RESERVED_SHARED_BYTES,
+    STATIC_SHARED_BYTES,
+    WARP,
+)
 from search_spaces.matmul.tensor_core_types import capability
+from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.space import Constraint, Knob, choice, power_of_two
 
 MAX_WARPS = 16  # of a block
 MAX_RESIDENT = 4
-RESERVED_SHARED_BYTES = 1 << 10  # of each block, by CUDA itself
-_STATIC_SHARED_BYTES = 48 << 10
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _MOST_SPLITS = 256
 CLUSTERS_SINCE = 90
@@ -74,7 +79,7 @@ def _blocks(problem: Problem, target: Target) -> Iterator[Constraint]:
         lambda warps_rows, warps_keys: warps_rows * warps_keys <= largest,
         f"a block has at most {largest} warps; {{warps_rows}}x{{warps_keys}} are more",
     )
-    available = target.limit("shared_bytes", _STATIC_SHARED_BYTES)
+    available = target.limit("shared_bytes", STATIC_SHARED_BYTES)
     yield Constraint(
         (
             "warp_rows",

@@ -5,11 +5,15 @@ from __future__ import annotations
 from records.schedule import Schedule
 from records.target import Target
 from search_spaces.attention.combine import partial_bytes
-from search_spaces.attention.decode_resources import WARP, Problem, ceil_divide
-from search_spaces.attention.decode_space import RESERVED_SHARED_BYTES
+from search_spaces.attention.decode_resources import Problem
+from search_spaces.attention.warp_operands import (
+    MAX_RESIDENT_WARPS,
+    RESERVED_SHARED_BYTES,
+    STATIC_SHARED_BYTES,
+    WARP,
+)
 from search_spaces.kernel import KernelStats
-
-_MAX_RESIDENT_WARPS = 64  # of a unit, sm_80 and sm_90; 48 of sm_86 and sm_89
+from search_spaces.matmul.tiling import ceil_divide
 
 
 def groups(problem: Problem, schedule: Schedule) -> tuple[int, int, int]:
@@ -59,7 +63,7 @@ def statistics(
         useful_flops=useful_flops,
         dram_bytes=float(arrays_bytes + 2 * scratch_bytes),
         l2_bytes=float(row_blocks * kv_bytes + 2 * scratch_bytes),
-        working_set_bytes=float(problem.tile_bytes(schedule["tile_keys"])),
+        working_set_bytes=float(problem.kv_tile_bytes(schedule["tile_keys"])),
         vector_lanes=problem.k_copy_bytes // problem.kv_bytes,
         launches=1 if schedule["splits"] == 1 else 2,
         scratch_bytes=scratch_bytes,
@@ -92,14 +96,14 @@ def _extra(
     given = problem.given
     block_warps = warps(schedule)
     ring_warps = schedule["warps_keys"]
-    ring_flight = problem.tile_bytes(schedule["tile_keys"]) * (schedule["stages"] - 1)
+    ring_flight = problem.kv_tile_bytes(schedule["tile_keys"]) * (schedule["stages"] - 1)
     resident = max(
         1,
         min(
-            target.limit("shared_bytes", 48 << 10)
+            target.limit("shared_bytes", STATIC_SHARED_BYTES)
             // (shared_bytes(problem, schedule) + RESERVED_SHARED_BYTES),
             target.limit("registers", 65536) // (registers * WARP * block_warps),
-            _MAX_RESIDENT_WARPS // block_warps,
+            MAX_RESIDENT_WARPS // block_warps,
         ),
     )
     blocks, sequences, _ = groups(problem, schedule)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import resources
-
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 from search_spaces.attention.combine import combine_launch, combine_text, partial_results
 from search_spaces.attention.defines import inputs, outputs, workload_defines
-from search_spaces.attention.mma_sync_resources import WARP, Problem, shared_bytes, tiles
+from search_spaces.attention.mma_sync_resources import Problem, shared_bytes, tiles
 from search_spaces.attention.mma_sync_space import MAX_GRID, constraints, knobs, too_large
 from search_spaces.attention.mma_sync_stats import statistics
 from search_spaces.attention.op import ATTENTION
 from search_spaces.attention.parameters import Parameters
+from search_spaces.attention.warp_operands import (
+    WARP,
+    kernel_text,
+    rejected_types,
+    type_defines,
+)
 from search_spaces.dialect import Dialect
 from search_spaces.kernel import KernelSource, KernelStats, Launch
-from search_spaces.matmul.tensor_core_types import capability
 from search_spaces.space import SearchSpace
 
 _MAX_V_DIM = 256  # 16 rows of sums of that many columns fill half the registers of a thread
-_INSTRUCTION_TYPES = {"float16": "f16", "bfloat16": "bf16"}
-_MANTISSA_BITS = {"float8_e4m3": 3, "float8_e5m2": 2}
-_SINCE = 80  # the compute capability (x 10) of cp.async and of products of bfloat16
 _TEXTS = (
     "dialects/tensor_core.h",
     "matmul/tiles.h",
@@ -51,7 +50,7 @@ class MmaSync:
     def rejects(self, workload: Workload, target: Target) -> str:
         problem = Problem.of(workload)
         return (
-            _rejected_types(problem.given, target)
+            rejected_types(problem.given, target)
             or _rejected_sizes(problem.given)
             or too_large(problem, target)
         )
@@ -74,9 +73,9 @@ class MmaSync:
             dialect.prelude,
             workload_defines(given, dialect),
             _defines(problem, schedule),
-            *map(_text, _TEXTS),
+            *map(kernel_text, _TEXTS),
             *([combine_text()] if scratch else []),
-            _text("attention/mma_sync.cu"),
+            kernel_text("attention/mma_sync.cu"),
         )
         return KernelSource(
             dialect=dialect.name,
@@ -88,23 +87,6 @@ class MmaSync:
 
 
 MMA_SYNC_ATTENTION = MmaSync()
-
-
-@cache
-def _text(name: str) -> str:
-    return resources.files("search_spaces").joinpath(name).read_text()
-
-
-def _rejected_types(given: Parameters, target: Target) -> str:
-    if capability(target) < _SINCE:
-        return f"{target} is not CUDA from sm_{_SINCE} on, whose tensor cores it feeds"
-    if given.dtype not in _INSTRUCTION_TYPES:
-        hint = "tf32 would keep 10 of its 23 bits of mantissa"
-        return f"it multiplies {' and '.join(_INSTRUCTION_TYPES)}, not {given.dtype}: {hint}"
-    known = target.limit("dtypes", ("float32",))
-    if "float32" not in known:
-        return f"{target} does not compute in float32, only in {', '.join(known)}"
-    return ""
 
 
 def _rejected_sizes(given: Parameters) -> str:
@@ -123,15 +105,9 @@ def _rejected_sizes(given: Parameters) -> str:
 
 
 def _defines(problem: Problem, schedule: Schedule) -> str:
-    given = problem.given
-    kind = _INSTRUCTION_TYPES[given.dtype]
     values = {
-        "IS_BFLOAT": int(given.dtype == "bfloat16"),
-        "KV_MANTISSA_BITS": _MANTISSA_BITS.get(given.kv_dtype, 0),
-        "MMA": f'"m16n8k16.row.col.f32.{kind}.{kind}.f32"',
+        **type_defines(problem),
         "Q_COPY": problem.q_copy_bytes,
-        "K_COPY": problem.k_copy_bytes,
-        "V_COPY": problem.v_copy_bytes,
         "OUT_BYTES": problem.out_bytes,
         **{name.upper(): int(schedule[name]) for name in schedule.values},
     }

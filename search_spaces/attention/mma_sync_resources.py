@@ -9,63 +9,16 @@ from functools import lru_cache
 import numpy as np
 
 from records.schedule import Schedule
-from records.workload import Workload
-from search_spaces import dtypes
 from search_spaces.attention.parameters import Parameters, Sequence
+from search_spaces.attention.warp_operands import FRAGMENT, Operands
 from search_spaces.matmul.tiling import ceil_divide
 
-WARP = 32
-FRAGMENT = 16  # rows of Q, and steps of k, of one product
-MAX_REGISTERS = 255  # of one thread
 OTHER_REGISTERS = 44  # addresses, counters, bounds, fragments of K or V
-_COPIES = (16, 8, 4)  # bytes that cp.async moves
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(Operands):
     """An attention workload as the template's formulas see it."""
-
-    given: Parameters
-    element_bytes: int  # of Q and the output
-    kv_bytes: int  # of an element of K and V
-
-    @classmethod
-    def of(cls, workload: Workload) -> Problem:
-        given = Parameters.of(workload)
-        sizes = (dtypes.storage(name).itemsize for name in (given.dtype, given.kv_dtype))
-        return cls(given, *sizes)
-
-    @property
-    def qk_width(self) -> int:
-        """Elements of a row of Q or K in shared memory: whole steps of k."""
-        return ceil_divide(self.given.head_dim, FRAGMENT) * FRAGMENT
-
-    @property
-    def v_width(self) -> int:
-        return ceil_divide(self.given.v_dim, FRAGMENT) * FRAGMENT
-
-    @property
-    def keys_of_load(self) -> int:
-        """Keys whose fragments one matrix load brings."""
-        return 2 * FRAGMENT // self.kv_bytes
-
-    @property
-    def q_copy_bytes(self) -> int:
-        """What one asynchronous copy of Q moves; 0 if rows are not even multiples of 4 bytes."""
-        return _copy_bytes(self.given.head_dim * self.element_bytes)
-
-    @property
-    def k_copy_bytes(self) -> int:
-        return _copy_bytes(self.given.head_dim * self.kv_bytes)
-
-    @property
-    def v_copy_bytes(self) -> int:
-        return _copy_bytes(self.given.v_dim * self.kv_bytes)
-
-    @property
-    def out_bytes(self) -> int:
-        """Of neighbours in a row of the output that are stored together."""
-        return _copy_bytes(self.given.v_dim * self.element_bytes) or self.element_bytes
 
     def row_heads(self, pack_heads: bool) -> int:
         """Query heads among the rows of a tile."""
@@ -88,10 +41,6 @@ class Problem:
 
     def q_tile_bytes(self, warps: int, warp_rows: int) -> int:
         return warps * warp_rows * self.qk_width * self.element_bytes
-
-    def kv_tile_bytes(self, tile_keys: int) -> int:
-        """Of K and V together."""
-        return tile_keys * (self.qk_width + self.v_width) * self.kv_bytes
 
     def shared_bytes(
         self, warps: int, warp_rows: int, tile_keys: int, stages: int, q_registers: bool
@@ -140,10 +89,6 @@ def tiles(problem: Problem, schedule: Schedule) -> int:
     return problem.heads(schedule["pack_heads"]) * problem.tiles_of_head(
         *(schedule[name] for name in names)
     )
-
-
-def _copy_bytes(row_bytes: int) -> int:
-    return next((size for size in _COPIES if row_bytes % size == 0), 0)
 
 
 @lru_cache(maxsize=4096)

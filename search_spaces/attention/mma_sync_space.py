@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 from records.target import Target
 from search_spaces.attention.combine import partial_bytes, partial_results
-from search_spaces.attention.mma_sync_resources import FRAGMENT, MAX_REGISTERS, WARP, Problem
+from search_spaces.attention.mma_sync_resources import Problem
+from search_spaces.attention.warp_operands import (
+    FRAGMENT,
+    MAX_REGISTERS,
+    RESERVED_SHARED_BYTES,
+    STATIC_SHARED_BYTES,
+    WARP,
+)
 from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.space import Constraint, Knob, boolean, choice, power_of_two
 
@@ -17,8 +24,6 @@ _MAX_TOGETHER = 256
 _ENOUGH_ROWS = 64  # of a block: the last cache gives a 64th of the flops in bytes, or nearly
 _MOST_WAVES = 8  # of blocks, one to a unit
 _MANY_KEYS = 128
-_STATIC_SHARED_BYTES = 48 << 10
-_RESERVED_SHARED_BYTES = 1 << 10  # of each block, by CUDA itself
 _TILE = ("warps", "warp_rows", "tile_keys", "stages", "q_registers")
 
 
@@ -60,7 +65,7 @@ def too_large(problem: Problem, target: Target) -> str:
     """Why not even the smallest tile finds shared memory, or `""`."""
     if _fits(problem, target, 1):
         return ""
-    available = target.limit("shared_bytes", _STATIC_SHARED_BYTES)
+    available = target.limit("shared_bytes", STATIC_SHARED_BYTES)
     dims = f"head_dim {problem.given.head_dim} and v_dim {problem.given.v_dim}"
     return (
         f"a block has {available} bytes of shared memory; {FRAGMENT} rows and "
@@ -71,7 +76,7 @@ def too_large(problem: Problem, target: Target) -> str:
 def _fits(problem: Problem, target: Target, warps: int) -> bool:
     """Whether so many warps of 16 rows find shared memory for Q and the smallest tile."""
     kept_bytes = problem.shared_bytes(warps, FRAGMENT, least_keys(problem), 1, False)
-    return bool(kept_bytes <= target.limit("shared_bytes", _STATIC_SHARED_BYTES))
+    return bool(kept_bytes <= target.limit("shared_bytes", STATIC_SHARED_BYTES))
 
 
 def least_keys(problem: Problem) -> int:
@@ -145,12 +150,12 @@ def _filling(problem: Problem, target: Target) -> Iterator[Constraint]:
 
 
 def _memory(problem: Problem, target: Target) -> Iterator[Constraint]:
-    available = target.limit("shared_bytes", _STATIC_SHARED_BYTES)
+    available = target.limit("shared_bytes", STATIC_SHARED_BYTES)
     yield Constraint(
         (*_TILE, "resident"),
         lambda *sizes: (
-            sizes[-1] * (problem.shared_bytes(*sizes[:-1]) + _RESERVED_SHARED_BYTES)
-            <= available + _RESERVED_SHARED_BYTES
+            sizes[-1] * (problem.shared_bytes(*sizes[:-1]) + RESERVED_SHARED_BYTES)
+            <= available + RESERVED_SHARED_BYTES
         ),
         f"a unit has {available} bytes of shared memory for {{resident}} block(s); Q of {{warps}} "
         "warps by {warp_rows} rows and {stages} tiles of {tile_keys} keys need more",

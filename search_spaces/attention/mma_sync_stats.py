@@ -5,18 +5,15 @@ from __future__ import annotations
 from records.schedule import Schedule
 from records.target import Target
 from search_spaces.attention.combine import partial_bytes
-from search_spaces.attention.mma_sync_resources import (
+from search_spaces.attention.mma_sync_resources import Problem, registers, shared_bytes, tiles
+from search_spaces.attention.warp_operands import (
+    MAX_RESIDENT_WARPS,
+    RESERVED_SHARED_BYTES,
+    STATIC_SHARED_BYTES,
     WARP,
-    Problem,
-    registers,
-    shared_bytes,
-    tiles,
 )
 from search_spaces.kernel import KernelStats
 from search_spaces.matmul.tiling import ceil_divide
-
-_MAX_RESIDENT_WARPS = 64  # of a unit, sm_80 and sm_90; 48 of sm_86 and sm_89
-_RESERVED_SHARED_BYTES = 1 << 10  # of each block, by CUDA itself
 
 
 def statistics(
@@ -80,12 +77,12 @@ def _l2_bytes(problem: Problem, schedule: Schedule, key_tiles: int) -> float:
 
 def _resident(problem: Problem, schedule: Schedule, target: Target) -> int:
     """Blocks that a unit holds at a time: as shared memory, registers and warps allow."""
-    own_shared = shared_bytes(problem, schedule) + _RESERVED_SHARED_BYTES
+    own_shared = shared_bytes(problem, schedule) + RESERVED_SHARED_BYTES
     limits: tuple[int, ...] = (
-        (target.limit("shared_bytes", 48 << 10) + _RESERVED_SHARED_BYTES) // own_shared,
+        (target.limit("shared_bytes", STATIC_SHARED_BYTES) + RESERVED_SHARED_BYTES) // own_shared,
         target.limit("registers", 65536)
         // (registers(problem, schedule) * WARP * schedule["warps"]),
-        _MAX_RESIDENT_WARPS // schedule["warps"],
+        MAX_RESIDENT_WARPS // schedule["warps"],
     )
     return max(1, min(limits))
 

@@ -167,9 +167,9 @@ FUNCTION float float8_e5m2_to_float(unsigned char bits) { return half_to_float((
 #define IS_BFLOAT 1
 #define KV_MANTISSA_BITS 0
 #define MMA "m16n8k16.row.col.f32.bf16.bf16.f32"
-#define Q_COPY 16
 #define K_COPY 16
 #define V_COPY 16
+#define Q_COPY 16
 #define OUT_BYTES 16
 #define BACKWARDS 1
 #define HALF_STEPS 1
