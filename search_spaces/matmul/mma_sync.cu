@@ -107,7 +107,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
     Operands operands[FRAGMENTS];
 #define LOAD(set, tile, stage, step)                                                            \
     operands[set].load(shared + (stage) * STAGE_BYTES, warp_row, warp_column, step,             \
-                       first_k + (tile) * BLOCK_K)
+                       first_k + (tile) * BLOCK_K, operands[((set) + 1) % FRAGMENTS])
 
 #pragma unroll
     for (int tile = 0; tile < STAGES - 1; tile++) {

@@ -60,7 +60,8 @@ struct Operands {
     unsigned a[FRAGMENTS_M][4], b[FRAGMENTS_N][4];
 
     // Of `step` of the tile in a stage; `row`, `column`: of the warp.
-    FUNCTION void load(const unsigned char *stage, int row, int column, int step, int)
+    FUNCTION void load(const unsigned char *stage, int row, int column, int step, int,
+                       const Operands &)
     {
 #pragma unroll
         for (int i = 0; i < FRAGMENTS_M; i++)

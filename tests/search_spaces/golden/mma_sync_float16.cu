@@ -730,7 +730,8 @@ struct Operands {
     unsigned a[FRAGMENTS_M][4], b[FRAGMENTS_N][4];
 
     // Of `step` of the tile in a stage; `row`, `column`: of the warp.
-    FUNCTION void load(const unsigned char *stage, int row, int column, int step, int)
+    FUNCTION void load(const unsigned char *stage, int row, int column, int step, int,
+                       const Operands &)
     {
 #pragma unroll
         for (int i = 0; i < FRAGMENTS_M; i++)
@@ -878,7 +879,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
     Operands operands[FRAGMENTS];
 #define LOAD(set, tile, stage, step)                                                            \
     operands[set].load(shared + (stage) * STAGE_BYTES, warp_row, warp_column, step,             \
-                       first_k + (tile) * BLOCK_K)
+                       first_k + (tile) * BLOCK_K, operands[((set) + 1) % FRAGMENTS])
 
 #pragma unroll
     for (int tile = 0; tile < STAGES - 1; tile++) {

@@ -808,15 +808,20 @@ struct Operands {
     unsigned b[FRAGMENTS_N][2 * COLUMN_WORDS];
     Quantum quanta[FRAGMENTS_N][2];
 
-    // Of `step` of the tile in a stage that begins at `tile_k`; `row`, `column`: of the warp.
-    FUNCTION void load(const unsigned char *stage, int row, int column, int step, int tile_k)
+    // Of `step` of the tile in a stage that begins at `tile_k`, `before` being those of the step
+    // before; `row`, `column`: of the warp.
+    FUNCTION void load(const unsigned char *stage, int row, int column, int step, int tile_k,
+                       const Operands &before)
     {
 #pragma unroll
         for (int i = 0; i < FRAGMENTS_M; i++) load_a(a[i], stage, row + i * 16, step);
         const unsigned char *tile = stage + A_TILE_BYTES;
 #pragma unroll
         for (int j = 0; j < FRAGMENTS_N; j++) load_b(b[j], tile, column + j * 16, step);
-        load_quanta(tile + B_TILE_BYTES, column, step, tile_k);
+        if (QUANTUM_LINES > 1 || step == 0)
+            load_quanta(tile + B_TILE_BYTES, column, step, tile_k);
+        else
+            keep_quanta(before);
     }
 
     static FUNCTION void load_a(unsigned (&r)[2][4], const unsigned char *tile, int row, int step)
@@ -875,6 +880,13 @@ struct Operands {
             const ushort zero = ZERO_POINT ? *(const ushort *)(from + QUANTUM_BYTES) : (ushort)0;
             quanta[at / 2][at % 2] = quantum_of(*(const ushort *)from, zero);
         }
+    }
+
+    FUNCTION void keep_quanta(const Operands &before)
+    {
+#pragma unroll
+        for (int at = 0; at < 2 * FRAGMENTS_N; at++)
+            quanta[at / 2][at % 2] = before.quanta[at / 2][at % 2];
     }
 
     // Pair x of half `half` of the columns of fragment j, as numbers.
@@ -1036,7 +1048,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
     Operands operands[FRAGMENTS];
 #define LOAD(set, tile, stage, step)                                                            \
     operands[set].load(shared + (stage) * STAGE_BYTES, warp_row, warp_column, step,             \
-                       first_k + (tile) * BLOCK_K)
+                       first_k + (tile) * BLOCK_K, operands[((set) + 1) % FRAGMENTS])
 
 #pragma unroll
     for (int tile = 0; tile < STAGES - 1; tile++) {
