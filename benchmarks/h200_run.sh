@@ -8,9 +8,9 @@
 # kept: trials are rows of the database, and the table is written after each race.
 #
 # Needs a Python with PyTorch; what else is missing is installed from the wheels in DIR
-# (carry/wheels unless told), into DIR of --work (h200 unless told), where the database lies too.
-# Steps go on from that database: between machines bring it along. Where $OUT is set, the
-# database, the logs and the exported records are copied there after each step. A step that fails
+# (carry/wheels unless told), into DIR of --work (h200 unless told), where the databases lie too.
+# Steps go on from those: between machines bring them along. Where $OUT is set, the
+# databases, the logs and the exported records are copied there after each step. A step that fails
 # does not stop the next; the exit status is 1 if any did.
 
 set -uo pipefail
@@ -26,6 +26,10 @@ tune-2   430 all schedules of float16, float8, tf32 and int8
 bench    230 all stored bests against cuBLAS, cuBLASLt and others
 export    30 all the records of each shape, for benchmarks/data
 triton   500 -   the bfloat16 ones against an autotuned Triton matmul too
+attention-correct 150 - every template of attention x types x masks x places; compute-sanitizer
+attention-tune    520 - schedules of attention
+attention-bench   300 - its stored bests against cuDNN, FlashAttention and others
+attention-export   30 - its records
 '
 MOST_S=530    # of one step
 INSTALL_S=45
@@ -33,41 +37,60 @@ MARGIN_S=15   # between what a step asks of itself and its end
 
 step_verify() { run "$1" python3 benchmarks/h200_verify.py; }
 
-step_correct() {
+step_correct() { correct "$1" matmul; }
+
+step_attention_correct() { correct "$1" attention; }
+
+correct() {
     local failed=0 correct_s=$(($1 * 2 / 3))
-    run "$correct_s" python3 benchmarks/cuda_correctness.py \
+    run "$correct_s" python3 benchmarks/cuda_correctness.py --op "$2" \
         --time-limit $((correct_s - MARGIN_S)) || failed=1
-    sanitize $(($1 - correct_s)) || failed=1
+    sanitize $(($1 - correct_s)) "$2" || failed=1
     return $failed
 }
 
-step_tune_1() { tune "$1" 'bfloat16/*,int4/*'; }
+step_tune_1() { tune "$1" matmul --shapes 'bfloat16/*,int4/*'; }
 
-step_tune_2() { tune "$1" 'float16/*,float8_e4m3/*,tf32/*,int8/*'; }
+step_tune_2() { tune "$1" matmul --shapes 'float16/*,float8_e4m3/*,tf32/*,int8/*'; }
 
-step_bench() { race "$1" --write "$work/cuda_matmul.md"; }
+step_attention_tune() { tune "$1" attention; }
 
-step_triton() { race "$1" --triton --shapes 'bfloat16/*' --write "$work/cuda_matmul_triton.md"; }
+step_bench() { race "$1" matmul --write "$work/cuda_matmul.md"; }
 
-step_export() {
-    [ -n "$dry" ] || rm -rf "$work/problems"
-    matmul "$1" --export "$work/data"
+step_attention_bench() { race "$1" attention --write "$work/cuda_attention.md"; }
+
+step_triton() {
+    race "$1" matmul --triton --shapes 'bfloat16/*' --write "$work/cuda_matmul_triton.md"
 }
 
-matmul() {
-    local limit_s=$1
-    shift
-    run "$limit_s" python3 benchmarks/cuda_matmul.py --db "$database" \
+step_export() { export_records "$1" matmul; }
+
+step_attention_export() { export_records "$1" attention; }
+
+# table LIMIT_S OP OPTION...: the benchmark of an op, with its database.
+table() {
+    local limit_s=$1 op=$2
+    shift 2
+    run "$limit_s" python3 "benchmarks/cuda_$op.py" --db "$work/cuda_$op.db" \
         --problems "$work/problems" "$@"
 }
 
 # As many schedules as the time allows.
-tune() { matmul "$1" --tune-only --trials 1000 --deadline $(($1 - MARGIN_S)) --shapes "$2"; }
+tune() {
+    local limit_s=$1 op=$2
+    shift 2
+    table "$limit_s" "$op" --tune-only --trials 1000 --deadline $((limit_s - MARGIN_S)) "$@"
+}
 
 race() {
-    local limit_s=$1
-    shift
-    matmul "$limit_s" --bench-only --rounds 9 --deadline $((limit_s - MARGIN_S)) "$@"
+    local limit_s=$1 op=$2
+    shift 2
+    table "$limit_s" "$op" --bench-only --rounds 9 --deadline $((limit_s - MARGIN_S)) "$@"
+}
+
+export_records() {
+    [ -n "$dry" ] || rm -rf "$work/problems"
+    table "$1" "$2" --export "$work/data"
 }
 
 sanitize() {
@@ -78,7 +101,7 @@ sanitize() {
         return 0
     fi
     run "$1" "${tool:-compute-sanitizer}" --tool memcheck --target-processes all \
-        --error-exitcode 1 python3 benchmarks/cuda_correctness.py \
+        --error-exitcode 1 python3 benchmarks/cuda_correctness.py --op "$2" \
         --samples 1 --limit 16 --seed 1 --time-limit $(($1 / 2))
 }
 
@@ -106,12 +129,15 @@ install_wheels() {
 # What to bring home: few files, as some ways home take only a few.
 deliver() {
     [ -n "${OUT:-}" ] || return 0
-    [ -f "$database" ] && python3 - "$database" "$OUT/cuda_matmul.db" <<'PYTHON'
+    local database
+    for database in "$work"/cuda_*.db; do
+        [ -f "$database" ] && python3 - "$database" "$OUT/${database##*/}" <<'PYTHON'
 import contextlib, sqlite3, sys
 with contextlib.closing(sqlite3.connect(sys.argv[1])) as source:
     with contextlib.closing(sqlite3.connect(sys.argv[2])) as copy:
         source.backup(copy)
 PYTHON
+    done
     [ -d "$work/data" ] && tar -C "$work" -cf "$OUT/data.tar" data
     tar -C "$work" -czf "$OUT/logs.tar.gz" --exclude=data --exclude=site --exclude=problems \
         --exclude='*.db*' .
@@ -157,7 +183,6 @@ if [ ${#steps[@]} -eq 0 ]; then
     exit 2
 fi
 
-database=$work/cuda_matmul.db
 case $work in
     /*) site=$work/site ;;
     *) site=$PWD/$work/site ;;

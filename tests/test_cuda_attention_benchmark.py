@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -122,3 +124,19 @@ def test_every_template_meets_every_feature_before_a_second_size(
 def _features(workload: Workload) -> tuple[object, ...]:
     sizes = ("q_len", "kv_len", "q_lens", "kv_lens", "head_dim", "v_dim")
     return tuple(value for value in workload.params if value[0] not in sizes)
+
+
+def test_the_steps_of_the_script_end_in_time() -> None:
+    steps = [f"attention-{step}" for step in ("correct", "tune", "bench", "export")]
+    words = ["bash", str(BENCHMARKS / "h200_run.sh"), "--dry-run", *steps]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"== (\S+)", done.stdout) == steps
+    limits_s = [int(each) for each in re.findall(r"^\[ *(\d+) s\]", done.stdout, re.M)]
+    assert sum(limits_s) < 25 * 60
+    assert max(limits_s) < 9 * 60
+    asked = re.findall(r"\[ *(\d+) s\].*--(?:deadline|time-limit) (\d+)", done.stdout)
+    assert len(asked) == 4
+    assert all(int(own_s) + 10 < int(limit_s) for limit_s, own_s in asked)
+    for command in re.findall(r"(benchmarks/cuda_\w+\.py)(.*)", done.stdout):
+        assert "attention" in "".join(command)
