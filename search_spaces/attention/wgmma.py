@@ -35,6 +35,7 @@ _PAIRS = {"float16": "floats_to_float16x2", "bfloat16": "floats_to_bfloat16x2"}
 _ALIGNMENT_BYTES = 16  # of rows that TMA loads
 _MAX_DIM = 256  # of Q and K, for shared memory; of V, columns of one product
 _MAX_EXTENT = 2**31 - 2**16  # coordinates are counted in 32 bits, to the end of the last tile
+_HEADERS = ("tiles", "softmax", "store", "load", "consumer")
 _LEAST_PAGE = 16  # rows: steps of keys of one product
 
 
@@ -87,7 +88,7 @@ class WgmmaAttention:
             _text("dialects/hopper.h"),
             _text("attention/wgmma_instructions.h"),
             sequence_text(),
-            *(_text(f"attention/wgmma_{part}.h") for part in ("tiles", "softmax", "store")),
+            *(_text(f"attention/wgmma_{part}.h") for part in _HEADERS),
             _text("attention/wgmma.cu"),
             *((combine_text(),) if splits > 1 else ()),
         )

@@ -1233,76 +1233,29 @@ FUNCTION void store_staged(const float (&sums)[OUTS], const float (&factor)[2], 
 
 #endif
 
-// Attention on Hopper's tensor cores (sm_90a): TMA loads, asynchronous warpgroup products, and
-// softmax of one warpgroup under the products of another (FlashAttention-3, arXiv:2407.08608).
+// The warpgroup that loads: tiles of Q, K and V on their way to shared memory by TMA.
 //
-// A block is one warpgroup that loads and CONSUMERS that multiply, each 64 rows of queries. The
-// loader brings a tile of Q, then tiles of K and of V, into shared memory by TMA; each has a `full`
-// barrier, which tells the consumers, and an `empty` one, which tells the loader. Consumers keep
-// scores, weights and sums in registers: weights are the left operand of the second product.
-// Tiles of keys are walked from the last to the first, so that masks come at the beginning. With
-// OVERLAP the products of the next scores are under way beside those with the values, so that the
-// next softmax need not wait; with PINGPONG consumers besides take turns to issue products.
-// In a cluster each block loads a part of every tile of K and V, which the hardware copies to all.
-//
-//   attention:  blocks CLUSTERS * CLUSTER_M; writes the output, and lse if there is one, or parts of them, which
-//               `combine` merges
+// Stands after wgmma_store.h. A tile is made of panels, 64 columns or 128 bytes across, of as many
+// lines as it has rows; TMA swizzles the 16-byte units of a line by eights of lines, and what lies
+// outside of the arrays arrives as zeros.
 
-#ifndef KERNEL
-#include "../dialects/cuda.h"
-#include "../dialects/hopper.h"
-#include "wgmma_instructions.h"
-#include "sequence.h"
-#undef STORED
-#define STORED ushort  // bfloat16
-#include "wgmma_tiles.h"
-#include "wgmma_softmax.h"
-#include "wgmma_store.h"
-#endif
-
-// ---- The schedule: what the headers do not know
+#ifndef WGMMA_LOAD_H
+#define WGMMA_LOAD_H
 
 #ifndef OVERLAP
 #define OVERLAP 1  // 1: the next scores are computed beside the product with the values
 #endif
-#ifndef PINGPONG
-#define PINGPONG 1  // 1: consumers take turns to issue products
-#endif
-#ifndef RESIDENT
-#define RESIDENT 1  // blocks that share a unit of the GPU
-#endif
-#ifndef LOADER_REGISTERS
-#define LOADER_REGISTERS 24     // registers of a thread that loads, and of one that multiplies;
-#define CONSUMER_REGISTERS 240  // 0 leaves what the launch gives
-#endif
 #ifndef PAGE_ROWS
 #define PAGE_ROWS 0  // rows of a page that one copy loads
-#define PAGES 0
+#define PAGES 0      // of K, and of V
 #endif
 
-// ---- What follows from these
-
-#define THREADS (128 * (1 + CONSUMERS))
-#define LINE_BYTES 128  // of a panel of 64 columns, in shared memory
+#define LINE_BYTES 128
 #define Q_PANELS CEIL_DIVIDE(HEAD_DIM, 64)
-#define Q_SLICES CEIL_DIVIDE(HEAD_DIM, 16)  // products along a row
 #define QUERY_BYTES (Q_PANELS * TILE_M * LINE_BYTES)
 #define KEY_BYTES (Q_PANELS * TILE_N * LINE_BYTES)
 #define VALUE_BYTES (V_PANELS * TILE_N * LINE_BYTES)
-#define LOADED (QUERY_REGISTERS ? 4 * Q_SLICES : 1)
-#define TURN_BARRIER 1               // and one more for each further consumer
-#define OWN_BARRIER (1 + CONSUMERS)  // the same
-
-#if SPLITS > 1
-#define OUTPUT float *RESTRICT partial_out, float *RESTRICT partial_sums
-#define OUTPUT_ARGUMENTS partial_out, partial_sums
-#elif STORE_TMA
-#define OUTPUT const TensorMap *RESTRICT out_map, STORED *RESTRICT out LSE_PARAMETER
-#define OUTPUT_ARGUMENTS out_map, out LSE_ARGUMENT
-#else
-#define OUTPUT STORED *RESTRICT out LSE_PARAMETER
-#define OUTPUT_ARGUMENTS out LSE_ARGUMENT
-#endif
+#define LOADING_LANES (PAGE_SIZE ? 32 : 1)  // pages are looked up side by side
 
 // ---- Shared memory
 
@@ -1345,7 +1298,7 @@ struct Memory {
     }
 };
 
-// ---- Loads; boxes outside of the arrays arrive as zeros
+// ---- Loads
 
 struct Loader {
     const Memory &memory;
@@ -1353,10 +1306,17 @@ struct Loader {
     int rank;  // of the block in its cluster
     Slot keys, values;
 
+    // Once `empty` says so, announces `bytes` at `full`.
+    FUNCTION void begin(unsigned empty, unsigned full, int phase, const int bytes) const
+    {
+        barrier_wait(empty, phase);
+        if (LOADING_LANES == 1 || threadIdx.x == 0) barrier_expect(full, bytes);
+    }
+
     FUNCTION void load_queries(const Unit &unit, const Sequence &s, int phase) const
     {
-        barrier_wait(memory.query_empty, phase);
-        barrier_expect(memory.query_full, QUERY_BYTES);
+        begin(memory.query_empty, memory.query_full, phase, QUERY_BYTES);
+        if (LOADING_LANES > 1 && threadIdx.x > 0) return;
 #pragma unroll
         for (int panel = 0; panel < Q_PANELS; panel++)
             tma_load(memory.queries + panel * TILE_M * LINE_BYTES, q_map, memory.query_full,
@@ -1382,11 +1342,10 @@ struct Loader {
     {
         const unsigned to = ring.tiles + slot.stage * (panels * TILE_N * LINE_BYTES);
         const unsigned full = ring.full_of(slot);
-        barrier_wait(ring.empty_of(slot), slot.phase);
-        barrier_expect(full, panels * TILE_N * LINE_BYTES);
+        begin(ring.empty_of(slot), full, slot.phase, panels * TILE_N * LINE_BYTES);
 #if PAGE_SIZE
 #pragma unroll 1
-        for (int row = 0; row < TILE_N; row += PAGE_ROWS) {
+        for (int row = threadIdx.x * PAGE_ROWS; row < TILE_N; row += LOADING_LANES * PAGE_ROWS) {
             const int key = tile * TILE_N + row;
             const int page = key < s.keys ? s.pages[key / PAGE_SIZE] : PAGES;  // there is no such
 #pragma unroll
@@ -1414,7 +1373,8 @@ struct Loader {
     }
 };
 
-// In the order in which consumers ask for them; keys before Q, which is awaited longer.
+// By LOADING_LANES threads, in the order in which consumers ask for tiles; keys before Q, which is
+// awaited longer.
 FUNCTION void load(const TensorMap *q_map, const TensorMap *k_map, const TensorMap *v_map,
                    const Memory &memory, int cluster, int rank INPUT_PARAMETERS)
 {
@@ -1439,7 +1399,23 @@ FUNCTION void load(const TensorMap *q_map, const TensorMap *k_map, const TensorM
     }
 }
 
-// ---- Products
+#endif
+
+// A warpgroup that multiplies: 64 rows of a tile of Q against all tiles of K and V that they see.
+//
+// Stands after wgmma_load.h.
+
+#ifndef WGMMA_CONSUMER_H
+#define WGMMA_CONSUMER_H
+
+#ifndef PINGPONG
+#define PINGPONG 1  // 1: consumers take turns to issue products
+#endif
+
+#define Q_SLICES CEIL_DIVIDE(HEAD_DIM, 16)  // products along a row
+#define LOADED (QUERY_REGISTERS ? 4 * Q_SLICES : 1)
+#define TURN_BARRIER 1               // and one more for each further consumer
+#define OWN_BARRIER (1 + CONSUMERS)  // the same
 
 FUNCTION unsigned low_word(unsigned tile, int panel_bytes)
 {
@@ -1649,6 +1625,60 @@ struct Consumer {
     }
 };
 
+#endif
+
+// Attention on Hopper's tensor cores (sm_90a): TMA loads, asynchronous warpgroup products, and
+// softmax of one warpgroup under the products of another (FlashAttention-3, arXiv:2407.08608).
+//
+// A block is one warpgroup that loads and CONSUMERS that multiply, each 64 rows of queries. The
+// loader brings a tile of Q, then tiles of K and of V, into shared memory by TMA; each has a `full`
+// barrier, which tells the consumers, and an `empty` one, which tells the loader. Consumers keep
+// scores, weights and sums in registers: weights are the left operand of the second product.
+// Tiles of keys are walked from the last to the first, so that masks come at the beginning. With
+// OVERLAP the products of the next scores are under way beside those with the values, so that the
+// next softmax need not wait; with PINGPONG consumers besides take turns to issue products.
+// In a cluster each block loads a part of every tile of K and V, which the hardware copies to all.
+//
+//   attention:  blocks CLUSTERS * CLUSTER_M; writes the output, and lse if there is one, or parts of them, which
+//               `combine` merges
+
+#ifndef KERNEL
+#include "../dialects/cuda.h"
+#include "../dialects/hopper.h"
+#include "wgmma_instructions.h"
+#include "sequence.h"
+#undef STORED
+#define STORED ushort  // bfloat16
+#include "wgmma_tiles.h"
+#include "wgmma_softmax.h"
+#include "wgmma_store.h"
+#include "wgmma_load.h"
+#include "wgmma_consumer.h"
+#endif
+
+// ---- The schedule: what the headers do not know
+
+#ifndef RESIDENT
+#define RESIDENT 1  // blocks that share a unit of the GPU
+#endif
+#ifndef LOADER_REGISTERS
+#define LOADER_REGISTERS 24     // registers of a thread that loads, and of one that multiplies;
+#define CONSUMER_REGISTERS 240  // 0 leaves what the launch gives
+#endif
+
+#define THREADS (128 * (1 + CONSUMERS))
+
+#if SPLITS > 1
+#define OUTPUT float *RESTRICT partial_out, float *RESTRICT partial_sums
+#define OUTPUT_ARGUMENTS partial_out, partial_sums
+#elif STORE_TMA
+#define OUTPUT const TensorMap *RESTRICT out_map, STORED *RESTRICT out LSE_PARAMETER
+#define OUTPUT_ARGUMENTS out_map, out LSE_ARGUMENT
+#else
+#define OUTPUT STORED *RESTRICT out LSE_PARAMETER
+#define OUTPUT_ARGUMENTS out LSE_ARGUMENT
+#endif
+
 // ---- Units
 
 FUNCTION Rows rows_of(const Unit &unit, const Sequence &s, int row INPUT_PARAMETERS)
@@ -1754,7 +1784,8 @@ KERNEL __launch_bounds__(THREADS, RESIDENT)
 #if LOADER_REGISTERS
         registers_give<LOADER_REGISTERS>();
 #endif
-        if (threadIdx.x == 0) load(q_map, k_map, v_map, memory, cluster, rank INPUT_ARGUMENTS);
+        if (threadIdx.x < LOADING_LANES)
+            load(q_map, k_map, v_map, memory, cluster, rank INPUT_ARGUMENTS);
     } else {
 #if CONSUMER_REGISTERS
         registers_take<CONSUMER_REGISTERS>();
