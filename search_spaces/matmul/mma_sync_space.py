@@ -21,7 +21,7 @@ from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.space import Constraint, Knob, boolean, choice, power_of_two
 
 MAX_GRID = 2**31 - 1  # blocks along the first axis of a grid
-MAX_PRODUCTS = 512  # in a loop body: 8 KiB of instructions, a part of the instruction cache
+MAX_PRODUCTS = 512  # in a loop body: 16 KiB of instructions, 2 a product, 4 to 5 with a quantised B
 _WARPS = ("block_m", "block_n", "warp_m", "warp_n")
 _TILE = ("block_m", "block_n", "block_k")
 
@@ -124,10 +124,11 @@ def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
         f"a unit has {available} registers for {{resident}} whole block(s); "
         "{block_m}x{block_n} by {warp_m}x{warp_n} needs more",
     )
+    most = MAX_PRODUCTS // 2 if problem.quantised else MAX_PRODUCTS
     yield Constraint(
         ("warp_m", "warp_n", "block_k"),
-        lambda m, n, k: (m // 16) * (n // 8) * (k // problem.product_k) <= MAX_PRODUCTS,
-        f"{{warp_m}}x{{warp_n}}x{{block_k}} are more than {MAX_PRODUCTS} products in a loop body, "
+        lambda m, n, k: (m // 16) * (n // 8) * (k // problem.product_k) <= most,
+        f"{{warp_m}}x{{warp_n}}x{{block_k}} are more than {most} products in a loop body, "
         "which outgrows instruction caches",
     )
 

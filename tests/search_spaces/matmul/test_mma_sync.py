@@ -102,6 +102,7 @@ def test_what_it_cannot_do_is_rejected_in_words(
             {"block_m": 128, "block_n": 128, "warp_m": 128, "warp_n": 128, "block_k": 128},
             "more than 512 products",
         ),
+        (WORKLOADS[5], GPU, {"warp_m": 64, "warp_n": 64, "block_k": 256}, "more than 256 products"),
         (
             SQUARE,
             GPU,
