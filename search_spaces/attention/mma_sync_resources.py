@@ -14,6 +14,8 @@ from search_spaces.attention.warp_operands import FRAGMENT, Operands
 from search_spaces.matmul.tiling import ceil_divide
 
 OTHER_REGISTERS = 44  # addresses, counters, bounds, fragments of K or V
+WIDENING_REGISTERS = 8  # for elements of float8 on their way to a product
+_BIAS_WORDS = {"none": 0, "alibi": 1}  # of a row; others have an address, of 2
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,16 @@ class Problem(Operands):
     def registers(self, warp_rows: int, tile_keys: int, q_registers: bool) -> int:
         """32-bit registers of a thread: sums of the output, scores, Q, and the rest.
 
-        A lane keeps 4 of 16 x 8 sums, and 2 x 2 neighbours of 16 x 16 elements of Q. Weights
-        take the place of the scores.
+        A lane keeps 4 of 16 x 8 sums, 2 x 2 neighbours of 16 x 16 elements of Q, and 2 words and
+        a bias of each of 2 rows. Weights take the place of the scores. Formulas and NVRTC 13 for
+        sm_80 and sm_90a agree in that what they let through spills some 100 bytes at most.
         """
-        fragments = warp_rows // FRAGMENT
+        fragments, bias_words = warp_rows // FRAGMENT, _BIAS_WORDS.get(self.given.bias, 2)
         sums = self.v_width // 8 * 4
         scores = tile_keys // 8 * 4
         queries = self.qk_width // FRAGMENT * 4 if q_registers else 4
-        return fragments * (sums + scores + queries + 4) + OTHER_REGISTERS
+        others = OTHER_REGISTERS + (WIDENING_REGISTERS if self.kv_bytes == 1 else 0)
+        return fragments * (sums + scores + queries + 4 + 2 * bias_words) + others
 
     def products(self, warp_rows: int, tile_keys: int) -> int:
         """Instructions of tensor cores in the body of the loop over keys."""

@@ -176,6 +176,28 @@ def test_sums_and_scores_live_in_registers(
 
 
 @pytest.mark.parametrize(
+    ("arch", "given"),
+    [
+        ("sm_80", {"head_dim": 128, "causal": True}),
+        ("sm_89", {"head_dim": 64, "kv_dtype": "float8_e4m3", "softcap": 30.0}),
+        ("sm_90a", {"head_dim": 128, "bias": "head", "window": 200}),
+        ("sm_100a", {"head_dim": 256, "bias": "alibi", "lse": True}),
+    ],
+    ids=str,
+)
+def test_the_largest_tiles_that_the_space_has_hardly_spill(
+    arch: str, given: dict[str, Any]
+) -> None:
+    workload = attention(batch=4, heads=16, kv_heads=4, q_len=4096, **HALF, **given)
+    drawn = sampled(MMA_SYNC_ATTENTION, workload, 200)
+    needs = {each: MMA_SYNC_ATTENTION.stats(workload, each, GPU).registers for each in drawn}
+    largest = max(drawn, key=needs.__getitem__)
+    result = compiled(MMA_SYNC_ATTENTION.render(workload, largest, CUDA), arch)
+    assert "warning" not in result.log
+    assert result.spilled_bytes["attend"] <= 128
+
+
+@pytest.mark.parametrize(
     ("workload", "arch"),
     [(WORKLOADS[1], "sm_80"), (WORKLOADS[5], "sm_90a"), (WORKLOADS[10], "sm_100a")],
     ids=str,
