@@ -8,16 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces import dtypes
+from search_spaces import draws, dtypes
 from search_spaces.attention.operands import Values
 from search_spaces.attention.parameters import Parameters
 from search_spaces.kernel import Array
-from search_spaces.threads import in_threads, slices
 
 _SCORES_SPREAD = 1.5  # of the scores: among thousands of keys some hundreds share the weight
 _CAPPED_SPREAD = 3.0  # with a softcap: that far from 0 a cap of 50, as of Gemma 2, shows
 _FLOAT8_SPREAD = 16.0  # of K and V where factors follow: most values normal, none saturated
-_PART_ELEMENTS = 1 << 20  # drawn at a time, each part with a generator of its own
 _NO_PAGE = -1  # behind the last page of a sequence, as servers write it
 
 
@@ -83,27 +81,7 @@ class _Draw:
         return np.asarray(dtypes.encode(self._array.dtype, drawn))
 
     def _normal(self, spread: float) -> Values:
-        array = self._array
-        values = np.empty(math.prod(array.shape), array.storage)
-        parts = slices(values.size, _PART_ELEMENTS)
-        generators = zip(parts, self._random.spawn(len(parts)), strict=True)
-
-        def fill(part: tuple[slice, np.random.Generator]) -> None:
-            where, generator = part
-            drawn = generator.standard_normal(where.stop - where.start, dtype=np.float32)
-            encoded = dtypes.encode(array.dtype, drawn * np.float32(spread))
-            encoded[_are_zero(encoded)] = dtypes.encode(array.dtype, spread)  # would hide a factor
-            values[where] = encoded
-
-        in_threads(fill, list(generators))
-        return values.reshape(array.shape)
-
-
-def _are_zero(encoded: Values) -> Values:
-    """Zeros of either sign, also of types that are stored as bits."""
-    if encoded.dtype.kind == "f":
-        return np.asarray(encoded == 0)
-    return np.asarray(encoded & (np.iinfo(encoded.dtype).max >> 1) == 0)
+        return draws.normal(self._array.shape, self._array.dtype, spread, self._random)
 
 
 def _operand_spread(given: Parameters) -> float:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from search_spaces import dtypes
+from search_spaces import draws, dtypes
 from search_spaces.dtypes import Stored
 from search_spaces.kernel import Array
 from search_spaces.matmul.parameters import Parameters
@@ -85,23 +84,8 @@ class _Draw:
         return np.asarray(dtypes.encode(self._array.dtype, drawn))
 
     def _normal(self, spread: float) -> Stored:
-        drawn = np.float64 if self._array.dtype == "float64" else np.float32
-        values = self._random.standard_normal(self._array.shape, dtype=drawn)
-        values *= drawn(spread)
-        dtype = self._format()
-        encoded = values if dtypes.dtype(dtype).storage == drawn else None
-        if encoded is None or dtype == "tf32":
-            encoded = dtypes.encode(dtype, values)
-        encoded[_is_zero(encoded)] = dtypes.encode(dtype, spread)  # it would hide a wrong factor
-        return encoded
+        return draws.normal(self._array.shape, self._format(), spread, self._random)
 
     def _format(self) -> str:
         is_tf32 = self._given.dtype == "tf32" and self._array.name in ("a", "b")
         return "tf32" if is_tf32 else self._array.dtype
-
-
-def _is_zero(encoded: Stored) -> npt.NDArray[np.bool_]:
-    """Zeros of either sign, also of floating types that are stored as bits."""
-    if encoded.dtype.kind == "f":
-        return np.asarray(encoded == 0)
-    return np.asarray(encoded & (np.iinfo(encoded.dtype).max >> 1) == 0)
