@@ -129,8 +129,8 @@ FUNCTION Cut cut_of(int cut, int first_seen, int end_seen)
     const int first = first_seen / BLOCK_KEYS;
     const int tiles = end_seen > first_seen ? (end_seen + BLOCK_KEYS - 1) / BLOCK_KEYS - first : 0;
     const int size = (MOST_TILES + CUTS - 1) / CUTS;
-    const int start = EVEN_PARTS ? tiles * cut / CUTS : cut * size;
-    const int stop = EVEN_PARTS ? tiles * (cut + 1) / CUTS : start + size;
+    const int start = EVEN_PARTS ? (int)((unsigned)tiles * cut / CUTS) : cut * size;
+    const int stop = EVEN_PARTS ? (int)((unsigned)tiles * (cut + 1) / CUTS) : start + size;
     const Cut result = {first + start, (stop < tiles ? stop : tiles) - start};
     return result;
 }

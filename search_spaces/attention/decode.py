@@ -30,7 +30,6 @@ from search_spaces.kernel import KernelSource, KernelStats, Launch
 from search_spaces.space import SearchSpace
 
 _HEADERS = ("decode_schedule.h", "warp_tiles.h", "warp_softmax.h", "warp_products.h")
-_BLOCKS_AXIS = 2**31 - 1  # CUDA C++ Programming Guide: of the first axis of a grid
 
 
 class Decode:

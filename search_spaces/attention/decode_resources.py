@@ -11,18 +11,20 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from search_spaces.attention.parameters import Parameters, visible_keys
-from search_spaces.attention.warp_operands import FRAGMENT, Operands
+from search_spaces.attention.warp_operands import FRAGMENT, WARP, Operands
 from search_spaces.matmul.tiling import ceil_divide
 
 MAX_QUERIES = 16
 MAX_HEAD_DIM = 256
 LINE = 8  # elements that a head dimension must be a multiple of: 16 bytes of Q, 8 of float8
 # Addresses, counters, fragments on their way to a product: what NVRTC 13 for sm_80 and sm_90a needs
-# so that nothing spills. More for twice as many copies and for elements that are widened first;
-# and, a key of a tile, for bounds of what rows see, their biases and the places of pages.
+# so that nothing spills. More for larger tiles and more copies, and for elements that are widened
+# first; and, by keys of a tile, for bounds of what rows see, their biases and places of pages.
 OTHER_REGISTERS = 52
 _LARGE_TILE_REGISTERS = 16
 _FEATURE_REGISTERS = {16: 16, 32: 28}
+_FEATURE_REGISTERS_OF_ROWS = 8  # of each 16 rows more
+_HIDDEN_COPIES = 16  # of a thread and tile: so many need no registers of their own
 _FLOAT_BYTES = 4
 
 
@@ -45,7 +47,8 @@ class Problem(Operands):
 
     @property
     def even_lengths(self) -> bool:
-        return not given_lengths(self.given)
+        """Whether all sequences have as many keys."""
+        return not self.given.kv_lens
 
     def row_blocks(self, warp_rows: int, warps_rows: int) -> int:
         """Blocks that read the same keys for other rows."""
@@ -78,15 +81,21 @@ class Problem(Operands):
         scores = tile_keys // 8 * 4
         queries = self.qk_width // FRAGMENT * 4 if q_registers else 4
         fragments = warp_rows // FRAGMENT
-        return fragments * (sums + scores + queries + 4) + self._other_registers(tile_keys)
+        others = self._other_registers(tile_keys) + self._feature_registers(tile_keys, fragments)
+        return fragments * (sums + scores + queries + 4) + others
 
     def _other_registers(self, tile_keys: int) -> int:
+        copies = self.kv_tile_bytes(tile_keys) // (16 * WARP)
+        of_tile = max(_LARGE_TILE_REGISTERS if tile_keys > 16 else 0, copies - _HIDDEN_COPIES)
+        widened = 16 + self.v_width // 8 if self.kv_bytes == 1 else 0
+        return OTHER_REGISTERS + of_tile + widened
+
+    def _feature_registers(self, tile_keys: int, fragments: int) -> int:
         given = self.given
-        others = OTHER_REGISTERS + (_LARGE_TILE_REGISTERS if tile_keys > 16 else 0)
-        if self.kv_bytes == 1:
-            others += 16 + self.v_width // 8
-        has_features = given.causal or given.window or given.softcap or given.bias != "none"
-        return others + (_FEATURE_REGISTERS[tile_keys] if has_features or given.kv_lens else 0)
+        masks = given.causal or given.window or given.kv_lens
+        if not (masks or given.softcap or given.bias != "none"):
+            return 0
+        return _FEATURE_REGISTERS[tile_keys] + _FEATURE_REGISTERS_OF_ROWS * (fragments - 1)
 
     def most_tiles(self, warps_keys: int, tile_keys: int) -> int:
         """Of a block's keys, in a sequence: `MOST_TILES` of decode.cu."""
@@ -98,11 +107,6 @@ class Problem(Operands):
     def walked_keys(self, block_keys: int) -> int:
         """Of all sequences, in whole tiles of blocks."""
         return _walked_keys(self.given, block_keys)
-
-
-def given_lengths(given: Parameters) -> bool:
-    """Whether sequences may have different numbers of keys."""
-    return bool(given.kv_lens)
 
 
 @lru_cache(maxsize=256)

@@ -706,14 +706,15 @@ FUNCTION float natural_lse(float largest, float sum)
 #define THREADS (32 * WARPS_ROWS * WARPS_KEYS)
 #define RING_THREADS (32 * WARPS_ROWS)  // that share a ring
 #define ROW_HEADS HEADS_PER_KV_HEAD     // rows of a query
-#define HEAD_ROWS (Q_LEN * ROW_HEADS)  // of one head of K, at most
+#define HEAD_ROWS (Q_LEN * ROW_HEADS)   // of one head of K, at most
 #define BLOCK_ROWS (WARPS_ROWS * WARP_ROWS)
 #define KEPT_ROWS (HEAD_ROWS < BLOCK_ROWS ? HEAD_ROWS : BLOCK_ROWS)  // of a block that may exist
 #define BLOCK_KEYS (WARPS_KEYS * TILE_KEYS)
 #define CUTS (SPLITS * CLUSTER)  // of a sequence, a block each
 #define WINDOW_KEYS ((CAUSAL ? 1 : 2) * WINDOW + Q_LEN)  // that some query sees
-#define MOST_TILES \
-    ((WINDOW && WINDOW_KEYS < KV_LEN ? WINDOW_KEYS + BLOCK_KEYS : KV_LEN) / BLOCK_KEYS + 1)
+#define MOST_TILES                                                      \
+    (WINDOW && WINDOW_KEYS < KV_LEN ? WINDOW_KEYS / BLOCK_KEYS + 2 /* where they are unaligned */ \
+                                    : (KV_LEN + BLOCK_KEYS - 1) / BLOCK_KEYS)
 #define QK_WIDTH ((HEAD_DIM + 15) / 16 * 16)  // elements of a line of Q and K, zeros included
 #define V_WIDTH ((V_DIM + 15) / 16 * 16)
 #define Q_TILE_BYTES (Q_REGISTERS ? 0 : BLOCK_ROWS * QK_WIDTH * 2)
@@ -1522,8 +1523,8 @@ FUNCTION Cut cut_of(int cut, int first_seen, int end_seen)
     const int first = first_seen / BLOCK_KEYS;
     const int tiles = end_seen > first_seen ? (end_seen + BLOCK_KEYS - 1) / BLOCK_KEYS - first : 0;
     const int size = (MOST_TILES + CUTS - 1) / CUTS;
-    const int start = EVEN_PARTS ? tiles * cut / CUTS : cut * size;
-    const int stop = EVEN_PARTS ? tiles * (cut + 1) / CUTS : start + size;
+    const int start = EVEN_PARTS ? (int)((unsigned)tiles * cut / CUTS) : cut * size;
+    const int stop = EVEN_PARTS ? (int)((unsigned)tiles * (cut + 1) / CUTS) : start + size;
     const Cut result = {first + start, (stop < tiles ? stop : tiles) - start};
     return result;
 }
