@@ -10,8 +10,9 @@ import numpy as np
 from search_spaces import dtypes
 from search_spaces.matmul.parameters import Parameters, stored
 from search_spaces.matmul.steps import STEPS, Operands, Values
+from search_spaces.threads import slices
 
-_PANEL_ELEMENTS = 2**23  # of a float64 panel of A or B: 64 MiB
+_PANEL_ELEMENTS = 2**22  # of a float64 panel of A or B: 32 MiB
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,17 @@ class Matrix:
     def count(self) -> int:
         return int(self.stored.shape[0 if self.along_k else 1])
 
+    def parts(self, k: int) -> list[slice]:
+        """Of the rows, each of as many as a panel should have."""
+        return slices(self.count, max(1, _PANEL_ELEMENTS // k))
+
     def panels(self, k: int) -> Iterator[tuple[slice, Values]]:
         """Rows, and their elements in float64, a few at a time."""
-        step = max(1, _PANEL_ELEMENTS // k)
-        for start in range(0, self.count, step):
-            rows = slice(start, start + step)
-            yield rows, self._panel(rows)
+        for rows in self.parts(k):
+            yield rows, self.panel(rows)
 
-    def _panel(self, rows: slice) -> Values:
+    def panel(self, rows: slice) -> Values:
+        """The elements of those rows in float64."""
         taken = self.stored[rows] if self.along_k else self.stored[:, rows].T
         values = dtypes.decode(self.dtype, taken).astype(np.float64, copy=False)
         if self.scale is None:

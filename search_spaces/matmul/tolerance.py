@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from records.workload import Workload
@@ -9,6 +11,7 @@ from search_spaces import dtypes
 from search_spaces.matmul.operands import Matrix, Product, epilogue_operands, products
 from search_spaces.matmul.parameters import Parameters
 from search_spaces.matmul.steps import STEPS, Operands, Values
+from search_spaces.threads import in_threads
 
 # Rounding errors of a sum grow like a random walk. For independent data of zero mean the partial
 # sums do so too, and the error stays, with high probability and in any order of summation, below
@@ -104,16 +107,19 @@ def _is_tf32(matrix: Matrix, k: int) -> bool:
 
 def _norms(matrix: Matrix, k: int) -> Values:
     """Euclidean norms of the rows."""
-    norms = np.empty(matrix.count)
-    for rows, panel in matrix.panels(k):
-        norms[rows] = np.sqrt(np.einsum("ij,ij->i", panel, panel))
-    return norms
+    return _of_rows(matrix, k, lambda panel: np.sqrt(_dots(panel)))
 
 
 def _norms_4(matrix: Matrix, k: int) -> Values:
     """4-norms of the rows."""
-    norms = np.empty(matrix.count)
-    for rows, panel in matrix.panels(k):
-        squares = panel * panel
-        norms[rows] = np.sqrt(np.sqrt(np.einsum("ij,ij->i", squares, squares)))
-    return norms
+    return _of_rows(matrix, k, lambda panel: np.sqrt(np.sqrt(_dots(panel * panel))))
+
+
+def _dots(panel: Values) -> Values:
+    """Of each row with itself."""
+    return np.asarray(np.einsum("ij,ij->i", panel, panel))
+
+
+def _of_rows(matrix: Matrix, k: int, number: Callable[[Values], Values]) -> Values:
+    """A number of each row, panels side by side."""
+    return np.concatenate(in_threads(lambda rows: number(matrix.panel(rows)), matrix.parts(k)))
