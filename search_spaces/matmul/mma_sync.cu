@@ -91,7 +91,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
     source.zero = b_zero + first_quantum;
 #endif
 #endif
-#define FETCH(tile, stage)                                                     \
+#define FETCH(tile, stage)                                                 \
     if ((tile) < tiles) source.fetch_next(shared + (stage) * STAGE_BYTES); \
     copy_commit()
 
@@ -105,8 +105,8 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
         }
     }
     Operands operands[FRAGMENTS];
-#define LOAD(set, tile, stage, step)                                                            \
-    operands[set].load(shared + (stage) * STAGE_BYTES, warp_row, warp_column, step,             \
+#define LOAD(set, tile, stage, step)                                                \
+    operands[set].load(shared + (stage) * STAGE_BYTES, warp_row, warp_column, step, \
                        first_k + (tile) * BLOCK_K, operands[((set) + 1) % FRAGMENTS])
 
 #pragma unroll
@@ -148,17 +148,17 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
     // `lanes` neighbours in a row of C: all of them inside, or none.
 #if SPLIT_K > 1
     PARTIAL *part_of_c = partial + ((size_t)batch * SPLIT_K + part) * M * N;
-#define STORE(lanes, row, column, values)                      \
+#define STORE(lanes, row, column, values)                            \
     if ((!GUARD_M || (row) < row_end) && (!GUARD_N || (column) < N)) \
     store<lanes>(part_of_c + (size_t)(row)*N + (column), values)
 #else
-#define STORE(lanes, row, column, values)                                                 \
-    if ((!GUARD_M || (row) < row_end) && (!GUARD_N || (column) < N)) {                          \
-        const size_t c_row = (size_t)batch * M + (row);                                   \
-        C_TYPE stored[lanes];                                                           \
-        _Pragma("unroll") for (int lane = 0; lane < lanes; lane++) stored[lane] =         \
-            VALUE_TO_C(EPILOGUE((VALUE)(values)[lane], c_row, (column) + lane));          \
-        store<lanes>(c + c_row * N + (column), stored);                                   \
+#define STORE(lanes, row, column, values)                                         \
+    if ((!GUARD_M || (row) < row_end) && (!GUARD_N || (column) < N)) {            \
+        const size_t c_row = (size_t)batch * M + (row);                           \
+        C_TYPE stored[lanes];                                                     \
+        _Pragma("unroll") for (int lane = 0; lane < lanes; lane++) stored[lane] = \
+            VALUE_TO_C(EPILOGUE((VALUE)(values)[lane], c_row, (column) + lane));  \
+        store<lanes>(c + c_row * N + (column), stored);                           \
     }
 #endif
 

@@ -96,6 +96,6 @@ FUNCTION int column_of(int fragment, int half, int i)
     return fragment * 16 + (B_INTERLEAVED ? column * 2 + half : half * 8 + column);
 }
 
-#define NEIGHBOURS (B_INTERLEAVED ? 1 : 2)  // sums of a lane, one after the other, that are in a row
+#define NEIGHBOURS (B_INTERLEAVED ? 1 : 2)  // sums of a lane in turn that are neighbours in a row
 
 #endif

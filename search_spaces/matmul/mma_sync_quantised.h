@@ -6,9 +6,9 @@
 // have one scale. Where k is not the fast axis, lines of a tile lie such that pair x of all four
 // is eight neighbouring lines (`in_turn`), which a transposing load takes.
 //
-// The operands are swapped: 16 columns of B are the rows of the instruction, 8 rows of A its columns.
-// For the instruction wants four registers side by side of two rows and two pairs; restored numbers
-// can be made there, but a vector of A has four pairs of one row, which are two of its columns.
+// The operands are swapped: 16 columns of B are the rows of the instruction, 8 rows of A its
+// columns. Of its rows it wants two, with two pairs of each, in four registers side by side, where
+// restored numbers can be made; a vector of A has four pairs of one row, right for two columns.
 
 #ifndef MMA_SYNC_QUANTISED_H
 #define MMA_SYNC_QUANTISED_H
@@ -55,7 +55,7 @@ struct Operands {
         }
     }
 
-    // Words of a column, then of that 8 further; across k, pair x of columns 2 (l / 4) and the next.
+    // Words of a column, then of that 8 further; across k, pair x of columns 2 (l / 4) and on.
     static FUNCTION void load_b(unsigned (&r)[2 * COLUMN_WORDS], const unsigned char *tile,
                                 int column, int step)
     {
@@ -147,6 +147,6 @@ FUNCTION int column_of(int fragment, int, int i)
     return fragment * 16 + (B_INTERLEAVED ? column % 8 * 2 + column / 8 : column);
 }
 
-#define NEIGHBOURS 1  // sums of a lane, one after the other, that are neighbours in a row
+#define NEIGHBOURS 1  // sums of a lane in turn that are neighbours in a row
 
 #endif

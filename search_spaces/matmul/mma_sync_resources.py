@@ -18,13 +18,13 @@ WARP = 32
 ROWS, PAIR = 16, 16  # of a fragment of A; columns of the two fragments of B that load together
 MAX_REGISTERS = 255  # of one thread
 OTHER_REGISTERS = 44  # addresses, counters, bounds; NVRTC 13 for sm_80 and sm_90a uses 35 to 55
-QUANTISED_SLAB_PAD = 4  # the same, where lanes have two neighbours of a column
 QUANTISED_STEP = 32  # of k that fragments beside a quantised B are loaded for
 TILE_ALIGNMENT = 128  # bytes, of a tile in shared memory: a line of all banks
 SCALE_BYTES = 2  # a scale or zero of a quantised B
 RESTORING_REGISTERS = 8  # columns of B as numbers, and addresses; NVRTC 13 spills with fewer
 PARTIAL_BYTES = 4  # of a sum of a part of k
 SLAB_PAD = 8  # words after each row on the way to C: two of each lane meet in no bank
+QUANTISED_SLAB_PAD = 4  # the same, where lanes have two neighbours of a column
 _COPIES = (16, 8, 4)  # bytes that cp.async moves
 
 

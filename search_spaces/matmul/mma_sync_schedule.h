@@ -1,4 +1,4 @@
-// What the kernel of mma_sync.cu is made for: the workload, the schedule, and what follows from both.
+// What the kernel of mma_sync.cu is made for: the workload, the schedule, what follows from both.
 
 #ifndef MMA_SYNC_SCHEDULE_H
 #define MMA_SYNC_SCHEDULE_H
@@ -51,7 +51,7 @@
 #endif
 
 #ifndef ROW_GROUPS
-#define ROW_GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0 if all are
+#define ROW_GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0: none
 #elif !defined(ROW_GROUPS_H)
 #include "row_groups.h"
 #endif
@@ -107,8 +107,7 @@
 #define STEPS (BLOCK_K / STEP_K)
 #define FRAGMENTS_M (WARP_M / 16)
 #define FRAGMENTS_N (WARP_N / 16)  // pairs of 8 columns
-#define SLAB_PITCH (WARP_N + (QUANTISED ? 4 : 8))  // words of a line on the way to C: no bank is
-                                                   // met twice
+#define SLAB_PITCH (WARP_N + (QUANTISED ? 4 : 8))  // words of a line of C on its way: banks differ
 
 // B in shared memory, in elements of memory, of which two of int4 share one.
 #if QUANTISED

@@ -4,8 +4,8 @@
 #ifndef MMA_SYNC_TILES_H
 #define MMA_SYNC_TILES_H
 
-// `lines` by `length` elements of memory; `turn` as of `swizzled`. If IN_TURN, lines of k lie in the
-// order in which a step's products take them.
+// LINES by LENGTH elements of memory; TURN as of `swizzled`. If IN_TURN, lines of k lie in the order
+// in which a step's products take them.
 template <int LINES_, int LENGTH_, int BYTES_, int TURN, int IN_TURN> struct Tile {
     static const int LINES = LINES_, LENGTH = LENGTH_, BYTES = BYTES_;
     static const int PITCH = LENGTH * BYTES, CHUNKS = PITCH / 16;
@@ -62,10 +62,9 @@ FUNCTION void fetch(unsigned char *tile, const T *from, const int length, int li
         if (PIECES::ALL % THREADS != 0 && i * THREADS + LOCAL_ID(0) >= PIECES::ALL) break;
         const bool inside = line < lines_left && element < length_left;
         const T *piece = from + ((size_t)line * length + element);
-        const int offset = PIECES::STEADY
-                               ? first + line * TILE::PITCH
-                               : TILE::offset(TILE::place(first_line + line), first_element + element);
-        unsigned char *to = tile + offset;
+        const int place = TILE::place(first_line + line);
+        unsigned char *to = tile + (PIECES::STEADY ? first + line * TILE::PITCH
+                                                   : TILE::offset(place, first_element + element));
         if (COPY)
             copy_async<COPY ? COPY : 4>(shared_address(to), piece, inside);
         else
@@ -73,7 +72,7 @@ FUNCTION void fetch(unsigned char *tile, const T *from, const int length, int li
     }
 }
 
-// What this thread copies next of a tile of C's operands, and how far the matrices reach from there.
+// What this thread copies next of a tile's operands, and how far the matrices reach from there.
 struct Source {
     const STORED *a;
     const B_STORED *b;
@@ -84,8 +83,8 @@ struct Source {
     int column;
 #endif
 
-    FUNCTION Source(const STORED *first_a, const B_STORED *first_b, int row, int row_end, int column,
-                    int first_k)
+    FUNCTION Source(const STORED *first_a, const B_STORED *first_b, int row, int row_end,
+                    int column, int first_k)
         : k(first_k)
     {
         typedef Pieces<TileA, A_COPY> PiecesA;
@@ -96,7 +95,8 @@ struct Source {
         column += B_ALONG_K ? PiecesB::first_line() : PiecesB::first_element();
         const int a_k = k + a_step, b_k = k + b_step;
         a = first_a + (A_ALONG_K ? (size_t)row * K + a_k : (size_t)a_k * M + row);
-        b = first_b + (B_ALONG_K ? ((size_t)column * K + b_k) / B_PACKED : (size_t)b_k * N + column);
+        b = first_b;
+        b += B_ALONG_K ? ((size_t)column * K + b_k) / B_PACKED : (size_t)b_k * N + column;
         rows_left = GUARD_M ? row_end - row : BLOCK_M;
         columns_left = GUARD_N ? N - column : BLOCK_N;
     }
@@ -111,7 +111,8 @@ struct Source {
             fetch<TileA, A_COPY>(to, a, M, a_left, rows_left);
         to += A_TILE_BYTES;
         if (B_ALONG_K)
-            fetch<TileB, B_COPY>(to, b, K / B_PACKED, columns_left, (b_left + B_PACKED - 1) / B_PACKED);
+            fetch<TileB, B_COPY>(to, b, K / B_PACKED, columns_left,
+                                 (b_left + B_PACKED - 1) / B_PACKED);
         else
             fetch<TileB, B_COPY>(to, b, N, b_left, columns_left);
         fetch_quanta(to + B_TILE_BYTES);

@@ -78,9 +78,10 @@ FUNCTION unsigned restored_nibbles(unsigned word, int i, Quantum quantum)
 FUNCTION unsigned restored_bytes(unsigned word, int first, int second, Quantum quantum)
 {
     const unsigned bytes = word ^ 0x80808080;
-    if (IS_BFLOAT)
-        return scaled(__byte_perm(float_of_byte(bytes, first), float_of_byte(bytes, second), 0x7632),
-                      quantum);
+    if (IS_BFLOAT) {
+        const unsigned low = float_of_byte(bytes, first), high = float_of_byte(bytes, second);
+        return scaled(__byte_perm(low, high, 0x7632), quantum);
+    }
     return restored(__byte_perm(bytes, 0x64646464, first | 0x4040 | second << 8), quantum);
 }
 

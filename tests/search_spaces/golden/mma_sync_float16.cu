@@ -367,7 +367,7 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 
 #endif
 
-// What the kernel of mma_sync.cu is made for: the workload, the schedule, and what follows from both.
+// What the kernel of mma_sync.cu is made for: the workload, the schedule, what follows from both.
 
 #ifndef MMA_SYNC_SCHEDULE_H
 #define MMA_SYNC_SCHEDULE_H
@@ -420,7 +420,7 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 #endif
 
 #ifndef ROW_GROUPS
-#define ROW_GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0 if all are
+#define ROW_GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0: none
 #elif !defined(ROW_GROUPS_H)
 #include "row_groups.h"
 #endif
@@ -476,8 +476,7 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 #define STEPS (BLOCK_K / STEP_K)
 #define FRAGMENTS_M (WARP_M / 16)
 #define FRAGMENTS_N (WARP_N / 16)  // pairs of 8 columns
-#define SLAB_PITCH (WARP_N + (QUANTISED ? 4 : 8))  // words of a line on the way to C: no bank is
-                                                   // met twice
+#define SLAB_PITCH (WARP_N + (QUANTISED ? 4 : 8))  // words of a line of C on its way: banks differ
 
 // B in shared memory, in elements of memory, of which two of int4 share one.
 #if QUANTISED
@@ -516,8 +515,8 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 #ifndef MMA_SYNC_TILES_H
 #define MMA_SYNC_TILES_H
 
-// `lines` by `length` elements of memory; `turn` as of `swizzled`. If IN_TURN, lines of k lie in the
-// order in which a step's products take them.
+// LINES by LENGTH elements of memory; TURN as of `swizzled`. If IN_TURN, lines of k lie in the order
+// in which a step's products take them.
 template <int LINES_, int LENGTH_, int BYTES_, int TURN, int IN_TURN> struct Tile {
     static const int LINES = LINES_, LENGTH = LENGTH_, BYTES = BYTES_;
     static const int PITCH = LENGTH * BYTES, CHUNKS = PITCH / 16;
@@ -574,10 +573,9 @@ FUNCTION void fetch(unsigned char *tile, const T *from, const int length, int li
         if (PIECES::ALL % THREADS != 0 && i * THREADS + LOCAL_ID(0) >= PIECES::ALL) break;
         const bool inside = line < lines_left && element < length_left;
         const T *piece = from + ((size_t)line * length + element);
-        const int offset = PIECES::STEADY
-                               ? first + line * TILE::PITCH
-                               : TILE::offset(TILE::place(first_line + line), first_element + element);
-        unsigned char *to = tile + offset;
+        const int place = TILE::place(first_line + line);
+        unsigned char *to = tile + (PIECES::STEADY ? first + line * TILE::PITCH
+                                                   : TILE::offset(place, first_element + element));
         if (COPY)
             copy_async<COPY ? COPY : 4>(shared_address(to), piece, inside);
         else
@@ -585,7 +583,7 @@ FUNCTION void fetch(unsigned char *tile, const T *from, const int length, int li
     }
 }
 
-// What this thread copies next of a tile of C's operands, and how far the matrices reach from there.
+// What this thread copies next of a tile's operands, and how far the matrices reach from there.
 struct Source {
     const STORED *a;
     const B_STORED *b;
@@ -596,8 +594,8 @@ struct Source {
     int column;
 #endif
 
-    FUNCTION Source(const STORED *first_a, const B_STORED *first_b, int row, int row_end, int column,
-                    int first_k)
+    FUNCTION Source(const STORED *first_a, const B_STORED *first_b, int row, int row_end,
+                    int column, int first_k)
         : k(first_k)
     {
         typedef Pieces<TileA, A_COPY> PiecesA;
@@ -608,7 +606,8 @@ struct Source {
         column += B_ALONG_K ? PiecesB::first_line() : PiecesB::first_element();
         const int a_k = k + a_step, b_k = k + b_step;
         a = first_a + (A_ALONG_K ? (size_t)row * K + a_k : (size_t)a_k * M + row);
-        b = first_b + (B_ALONG_K ? ((size_t)column * K + b_k) / B_PACKED : (size_t)b_k * N + column);
+        b = first_b;
+        b += B_ALONG_K ? ((size_t)column * K + b_k) / B_PACKED : (size_t)b_k * N + column;
         rows_left = GUARD_M ? row_end - row : BLOCK_M;
         columns_left = GUARD_N ? N - column : BLOCK_N;
     }
@@ -623,7 +622,8 @@ struct Source {
             fetch<TileA, A_COPY>(to, a, M, a_left, rows_left);
         to += A_TILE_BYTES;
         if (B_ALONG_K)
-            fetch<TileB, B_COPY>(to, b, K / B_PACKED, columns_left, (b_left + B_PACKED - 1) / B_PACKED);
+            fetch<TileB, B_COPY>(to, b, K / B_PACKED, columns_left,
+                                 (b_left + B_PACKED - 1) / B_PACKED);
         else
             fetch<TileB, B_COPY>(to, b, N, b_left, columns_left);
         fetch_quanta(to + B_TILE_BYTES);
@@ -766,7 +766,7 @@ FUNCTION int column_of(int fragment, int half, int i)
     return fragment * 16 + (B_INTERLEAVED ? column * 2 + half : half * 8 + column);
 }
 
-#define NEIGHBOURS (B_INTERLEAVED ? 1 : 2)  // sums of a lane, one after the other, that are in a row
+#define NEIGHBOURS (B_INTERLEAVED ? 1 : 2)  // sums of a lane in turn that are neighbours in a row
 
 #endif
 
@@ -863,7 +863,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
     source.zero = b_zero + first_quantum;
 #endif
 #endif
-#define FETCH(tile, stage)                                                     \
+#define FETCH(tile, stage)                                                 \
     if ((tile) < tiles) source.fetch_next(shared + (stage) * STAGE_BYTES); \
     copy_commit()
 
@@ -877,8 +877,8 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
         }
     }
     Operands operands[FRAGMENTS];
-#define LOAD(set, tile, stage, step)                                                            \
-    operands[set].load(shared + (stage) * STAGE_BYTES, warp_row, warp_column, step,             \
+#define LOAD(set, tile, stage, step)                                                \
+    operands[set].load(shared + (stage) * STAGE_BYTES, warp_row, warp_column, step, \
                        first_k + (tile) * BLOCK_K, operands[((set) + 1) % FRAGMENTS])
 
 #pragma unroll
@@ -920,17 +920,17 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
     // `lanes` neighbours in a row of C: all of them inside, or none.
 #if SPLIT_K > 1
     PARTIAL *part_of_c = partial + ((size_t)batch * SPLIT_K + part) * M * N;
-#define STORE(lanes, row, column, values)                      \
+#define STORE(lanes, row, column, values)                            \
     if ((!GUARD_M || (row) < row_end) && (!GUARD_N || (column) < N)) \
     store<lanes>(part_of_c + (size_t)(row)*N + (column), values)
 #else
-#define STORE(lanes, row, column, values)                                                 \
-    if ((!GUARD_M || (row) < row_end) && (!GUARD_N || (column) < N)) {                          \
-        const size_t c_row = (size_t)batch * M + (row);                                   \
-        C_TYPE stored[lanes];                                                           \
-        _Pragma("unroll") for (int lane = 0; lane < lanes; lane++) stored[lane] =         \
-            VALUE_TO_C(EPILOGUE((VALUE)(values)[lane], c_row, (column) + lane));          \
-        store<lanes>(c + c_row * N + (column), stored);                                   \
+#define STORE(lanes, row, column, values)                                         \
+    if ((!GUARD_M || (row) < row_end) && (!GUARD_N || (column) < N)) {            \
+        const size_t c_row = (size_t)batch * M + (row);                           \
+        C_TYPE stored[lanes];                                                     \
+        _Pragma("unroll") for (int lane = 0; lane < lanes; lane++) stored[lane] = \
+            VALUE_TO_C(EPILOGUE((VALUE)(values)[lane], c_row, (column) + lane));  \
+        store<lanes>(c + c_row * N + (column), stored);                           \
     }
 #endif
 

@@ -373,7 +373,7 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 
 #endif
 
-// What the kernel of mma_sync.cu is made for: the workload, the schedule, and what follows from both.
+// What the kernel of mma_sync.cu is made for: the workload, the schedule, what follows from both.
 
 #ifndef MMA_SYNC_SCHEDULE_H
 #define MMA_SYNC_SCHEDULE_H
@@ -426,7 +426,7 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 #endif
 
 #ifndef ROW_GROUPS
-#define ROW_GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0 if all are
+#define ROW_GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0: none
 #elif !defined(ROW_GROUPS_H)
 #include "row_groups.h"
 #endif
@@ -482,8 +482,7 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 #define STEPS (BLOCK_K / STEP_K)
 #define FRAGMENTS_M (WARP_M / 16)
 #define FRAGMENTS_N (WARP_N / 16)  // pairs of 8 columns
-#define SLAB_PITCH (WARP_N + (QUANTISED ? 4 : 8))  // words of a line on the way to C: no bank is
-                                                   // met twice
+#define SLAB_PITCH (WARP_N + (QUANTISED ? 4 : 8))  // words of a line of C on its way: banks differ
 
 // B in shared memory, in elements of memory, of which two of int4 share one.
 #if QUANTISED
@@ -522,8 +521,8 @@ FUNCTION int sum_column(int lane, int i) { return lane % 4 * 2 + i % 2; }
 #ifndef MMA_SYNC_TILES_H
 #define MMA_SYNC_TILES_H
 
-// `lines` by `length` elements of memory; `turn` as of `swizzled`. If IN_TURN, lines of k lie in the
-// order in which a step's products take them.
+// LINES by LENGTH elements of memory; TURN as of `swizzled`. If IN_TURN, lines of k lie in the order
+// in which a step's products take them.
 template <int LINES_, int LENGTH_, int BYTES_, int TURN, int IN_TURN> struct Tile {
     static const int LINES = LINES_, LENGTH = LENGTH_, BYTES = BYTES_;
     static const int PITCH = LENGTH * BYTES, CHUNKS = PITCH / 16;
@@ -580,10 +579,9 @@ FUNCTION void fetch(unsigned char *tile, const T *from, const int length, int li
         if (PIECES::ALL % THREADS != 0 && i * THREADS + LOCAL_ID(0) >= PIECES::ALL) break;
         const bool inside = line < lines_left && element < length_left;
         const T *piece = from + ((size_t)line * length + element);
-        const int offset = PIECES::STEADY
-                               ? first + line * TILE::PITCH
-                               : TILE::offset(TILE::place(first_line + line), first_element + element);
-        unsigned char *to = tile + offset;
+        const int place = TILE::place(first_line + line);
+        unsigned char *to = tile + (PIECES::STEADY ? first + line * TILE::PITCH
+                                                   : TILE::offset(place, first_element + element));
         if (COPY)
             copy_async<COPY ? COPY : 4>(shared_address(to), piece, inside);
         else
@@ -591,7 +589,7 @@ FUNCTION void fetch(unsigned char *tile, const T *from, const int length, int li
     }
 }
 
-// What this thread copies next of a tile of C's operands, and how far the matrices reach from there.
+// What this thread copies next of a tile's operands, and how far the matrices reach from there.
 struct Source {
     const STORED *a;
     const B_STORED *b;
@@ -602,8 +600,8 @@ struct Source {
     int column;
 #endif
 
-    FUNCTION Source(const STORED *first_a, const B_STORED *first_b, int row, int row_end, int column,
-                    int first_k)
+    FUNCTION Source(const STORED *first_a, const B_STORED *first_b, int row, int row_end,
+                    int column, int first_k)
         : k(first_k)
     {
         typedef Pieces<TileA, A_COPY> PiecesA;
@@ -614,7 +612,8 @@ struct Source {
         column += B_ALONG_K ? PiecesB::first_line() : PiecesB::first_element();
         const int a_k = k + a_step, b_k = k + b_step;
         a = first_a + (A_ALONG_K ? (size_t)row * K + a_k : (size_t)a_k * M + row);
-        b = first_b + (B_ALONG_K ? ((size_t)column * K + b_k) / B_PACKED : (size_t)b_k * N + column);
+        b = first_b;
+        b += B_ALONG_K ? ((size_t)column * K + b_k) / B_PACKED : (size_t)b_k * N + column;
         rows_left = GUARD_M ? row_end - row : BLOCK_M;
         columns_left = GUARD_N ? N - column : BLOCK_N;
     }
@@ -629,7 +628,8 @@ struct Source {
             fetch<TileA, A_COPY>(to, a, M, a_left, rows_left);
         to += A_TILE_BYTES;
         if (B_ALONG_K)
-            fetch<TileB, B_COPY>(to, b, K / B_PACKED, columns_left, (b_left + B_PACKED - 1) / B_PACKED);
+            fetch<TileB, B_COPY>(to, b, K / B_PACKED, columns_left,
+                                 (b_left + B_PACKED - 1) / B_PACKED);
         else
             fetch<TileB, B_COPY>(to, b, N, b_left, columns_left);
         fetch_quanta(to + B_TILE_BYTES);
@@ -754,9 +754,10 @@ FUNCTION unsigned restored_nibbles(unsigned word, int i, Quantum quantum)
 FUNCTION unsigned restored_bytes(unsigned word, int first, int second, Quantum quantum)
 {
     const unsigned bytes = word ^ 0x80808080;
-    if (IS_BFLOAT)
-        return scaled(__byte_perm(float_of_byte(bytes, first), float_of_byte(bytes, second), 0x7632),
-                      quantum);
+    if (IS_BFLOAT) {
+        const unsigned low = float_of_byte(bytes, first), high = float_of_byte(bytes, second);
+        return scaled(__byte_perm(low, high, 0x7632), quantum);
+    }
     return restored(__byte_perm(bytes, 0x64646464, first | 0x4040 | second << 8), quantum);
 }
 
@@ -794,9 +795,9 @@ FUNCTION uint4 in_order(const uint4 &v)
 // have one scale. Where k is not the fast axis, lines of a tile lie such that pair x of all four
 // is eight neighbouring lines (`in_turn`), which a transposing load takes.
 //
-// The operands are swapped: 16 columns of B are the rows of the instruction, 8 rows of A its columns.
-// For the instruction wants four registers side by side of two rows and two pairs; restored numbers
-// can be made there, but a vector of A has four pairs of one row, which are two of its columns.
+// The operands are swapped: 16 columns of B are the rows of the instruction, 8 rows of A its
+// columns. Of its rows it wants two, with two pairs of each, in four registers side by side, where
+// restored numbers can be made; a vector of A has four pairs of one row, right for two columns.
 
 #ifndef MMA_SYNC_QUANTISED_H
 #define MMA_SYNC_QUANTISED_H
@@ -843,7 +844,7 @@ struct Operands {
         }
     }
 
-    // Words of a column, then of that 8 further; across k, pair x of columns 2 (l / 4) and the next.
+    // Words of a column, then of that 8 further; across k, pair x of columns 2 (l / 4) and on.
     static FUNCTION void load_b(unsigned (&r)[2 * COLUMN_WORDS], const unsigned char *tile,
                                 int column, int step)
     {
@@ -935,7 +936,7 @@ FUNCTION int column_of(int fragment, int, int i)
     return fragment * 16 + (B_INTERLEAVED ? column % 8 * 2 + column / 8 : column);
 }
 
-#define NEIGHBOURS 1  // sums of a lane, one after the other, that are neighbours in a row
+#define NEIGHBOURS 1  // sums of a lane in turn that are neighbours in a row
 
 #endif
 
@@ -1032,7 +1033,7 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
     source.zero = b_zero + first_quantum;
 #endif
 #endif
-#define FETCH(tile, stage)                                                     \
+#define FETCH(tile, stage)                                                 \
     if ((tile) < tiles) source.fetch_next(shared + (stage) * STAGE_BYTES); \
     copy_commit()
 
@@ -1046,8 +1047,8 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
         }
     }
     Operands operands[FRAGMENTS];
-#define LOAD(set, tile, stage, step)                                                            \
-    operands[set].load(shared + (stage) * STAGE_BYTES, warp_row, warp_column, step,             \
+#define LOAD(set, tile, stage, step)                                                \
+    operands[set].load(shared + (stage) * STAGE_BYTES, warp_row, warp_column, step, \
                        first_k + (tile) * BLOCK_K, operands[((set) + 1) % FRAGMENTS])
 
 #pragma unroll
@@ -1089,17 +1090,17 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void matmul(const STORED *RESTRICT a
     // `lanes` neighbours in a row of C: all of them inside, or none.
 #if SPLIT_K > 1
     PARTIAL *part_of_c = partial + ((size_t)batch * SPLIT_K + part) * M * N;
-#define STORE(lanes, row, column, values)                      \
+#define STORE(lanes, row, column, values)                            \
     if ((!GUARD_M || (row) < row_end) && (!GUARD_N || (column) < N)) \
     store<lanes>(part_of_c + (size_t)(row)*N + (column), values)
 #else
-#define STORE(lanes, row, column, values)                                                 \
-    if ((!GUARD_M || (row) < row_end) && (!GUARD_N || (column) < N)) {                          \
-        const size_t c_row = (size_t)batch * M + (row);                                   \
-        C_TYPE stored[lanes];                                                           \
-        _Pragma("unroll") for (int lane = 0; lane < lanes; lane++) stored[lane] =         \
-            VALUE_TO_C(EPILOGUE((VALUE)(values)[lane], c_row, (column) + lane));          \
-        store<lanes>(c + c_row * N + (column), stored);                                   \
+#define STORE(lanes, row, column, values)                                         \
+    if ((!GUARD_M || (row) < row_end) && (!GUARD_N || (column) < N)) {            \
+        const size_t c_row = (size_t)batch * M + (row);                           \
+        C_TYPE stored[lanes];                                                     \
+        _Pragma("unroll") for (int lane = 0; lane < lanes; lane++) stored[lane] = \
+            VALUE_TO_C(EPILOGUE((VALUE)(values)[lane], c_row, (column) + lane));  \
+        store<lanes>(c + c_row * N + (column), stored);                           \
     }
 #endif
 

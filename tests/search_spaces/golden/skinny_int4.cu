@@ -448,9 +448,10 @@ FUNCTION unsigned restored_nibbles(unsigned word, int i, Quantum quantum)
 FUNCTION unsigned restored_bytes(unsigned word, int first, int second, Quantum quantum)
 {
     const unsigned bytes = word ^ 0x80808080;
-    if (IS_BFLOAT)
-        return scaled(__byte_perm(float_of_byte(bytes, first), float_of_byte(bytes, second), 0x7632),
-                      quantum);
+    if (IS_BFLOAT) {
+        const unsigned low = float_of_byte(bytes, first), high = float_of_byte(bytes, second);
+        return scaled(__byte_perm(low, high, 0x7632), quantum);
+    }
     return restored(__byte_perm(bytes, 0x64646464, first | 0x4040 | second << 8), quantum);
 }
 
@@ -480,7 +481,8 @@ FUNCTION uint4 in_order(const uint4 &v)
 
 #endif
 
-// C = epilogue(A B) for at most 16 rows of A, or of each group of rows: weights B at memory bandwidth (sm_80 on).
+// C = epilogue(A B) for at most 16 rows of A, or of each group of rows: weights B at memory
+// bandwidth (sm_80 on).
 //
 // Every element of B is used M times and read once, so that the time is that of reading B. What
 // counts is the bytes under way: each thread keeps STAGES - 1 rounds of asynchronous copies, of 16
@@ -495,7 +497,8 @@ FUNCTION uint4 in_order(const uint4 &v)
 // of both alike, so that a thread's 16 bytes are fragments as they come. A quantised B becomes
 // numbers in between, two at a time.
 //
-//   matmul:  groups (columns of C / BLOCK_N, SPLIT_K, BATCH or groups with rows); writes C, or sums of a part of k
+//   matmul:  groups (columns of C / BLOCK_N, SPLIT_K, BATCH, or groups that have rows); writes C,
+//            or sums of a part of k
 //   reduce:  adds the parts (split_k.h), only if SPLIT_K > 1
 
 #ifndef KERNEL
@@ -547,7 +550,7 @@ FUNCTION uint4 in_order(const uint4 &v)
 #define IS_BFLOAT 0                // 1: A, scales and zeros are bfloat16; 0: float16
 #endif
 #ifndef ROW_GROUPS
-#define ROW_GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0 if all are
+#define ROW_GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0: none
 #define ROWS M        // of a product, at most 16: all, or those of the largest group
 #elif !defined(ROW_GROUPS_H)
 #include "row_groups.h"  // every group is one tile
@@ -826,7 +829,8 @@ FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const
 {
     uint4 rows[ROWS];
 #pragma unroll
-    for (int row = 0; row < ROWS; row++) rows[row] = load_row(a, row_count, row, k + LOCAL_ID(0) % 32 * VECTOR);
+    for (int row = 0; row < ROWS; row++)
+        rows[row] = load_row(a, row_count, row, k + LOCAL_ID(0) % 32 * VECTOR);
 #pragma unroll
     for (int i = 0; i < VECTOR; i++) {
         SUM weights[GROUPS];

@@ -345,7 +345,7 @@ template <int COUNT> FUNCTION void registers_take()
 #define BATCH 1  // products
 #endif
 #ifndef ROW_GROUPS
-#define ROW_GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0 if all are
+#define ROW_GROUPS 0  // groups of rows of A and C, each multiplied with a B of its own; 0: none
 #elif !defined(ROW_GROUPS_H)
 #include "row_groups.h"  // its tiles along m are clusters of tiles
 #endif
