@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from records.target import Target
 from search_spaces.attention.combine import partial_results
 from search_spaces.attention.portable_resources import (
+    FLOAT_BYTES,
     LOCAL_BYTES,
     MAX_REGISTERS,
     REGISTER_KNOBS,
@@ -23,7 +24,10 @@ VECTOR_ACCESS_BYTES = 16  # the widest memory access of one GPU work-item
 MAX_LOOP_BODY = (
     1024  # multiply-adds; 16 KiB of NVIDIA's instructions, below its L1 instruction cache
 )
+MAX_UNROLLED = 2048  # the same of weights in registers, whose loop over keys is unrolled
 MAX_GROUPS = 2**31 - 1  # CUDA's limit on the x axis of a grid
+_BESIDE_A_ROW = 16  # elements of weights, padding and maxima for each row, at least
+_CPU_LANES = 16  # of float32 in the widest vectors
 MAX_ROWS = 2**30  # counted in 32 bits, to the end of the last tile
 
 
@@ -31,21 +35,26 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
     """Knobs whose other values could not matter on this target, or to this workload, have one.
 
     On a CPU local memory is ordinary memory: it has no banks, and the work-items of a group take
-    turns on one core, so that nothing overlaps.
+    turns on one core, so that nothing overlaps. Neighbours there are lanes of vectors: rows side
+    by side, which use the same keys and values.
     """
     given, gpu = problem.given, not target.is_cpu
     most_rows = _power_above(problem.rows(True))
     most_keys = _most_keys(problem)
+    fitting = _fitting(problem, target)
+    lanes = 1 if gpu else min(_CPU_LANES, most_rows, fitting)
+    least_rows = _least_rows(problem, target)
+    most_threads_k = 1 if lanes == _CPU_LANES else min(64, most_keys)
     grouped = given.queries_per_kv_head > 1 and problem.rows(True) <= MAX_ROWS
 
     def flag(name: str, has_both: bool, help: str) -> Knob:
         return choice(name, (False, True) if has_both else (False,), help)
 
     return (
-        power_of_two("block_q", _least_rows(problem), min(128, most_rows), "rows of a work-group"),
-        power_of_two("block_k", 8, most_keys, "keys of a step"),
-        power_of_two("threads_q", 1, min(128, most_rows), "work-items along the rows"),
-        power_of_two("threads_k", 1, min(64, most_keys), "work-items along keys and columns"),
+        power_of_two("block_q", least_rows, min(128, most_rows), "rows of a work-group"),
+        power_of_two("block_k", min(8, fitting), most_keys, "keys of a step"),
+        power_of_two("threads_q", lanes, min(128, most_rows), "work-items along the rows"),
+        power_of_two("threads_k", 1, most_threads_k, "work-items along keys and columns"),
         power_of_two("vector", 1, 4, "elements in one global access"),
         power_of_two("lanes", 1, 4, "elements in one local access"),
         flag("pad", gpu, "unused elements after each row in local memory"),
@@ -63,9 +72,10 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
 def constraints(problem: Problem, target: Target) -> tuple[Constraint, ...]:
     return (
         *_groups(problem, target),
-        *_tiles(problem),
+        *_tiles(problem, target),
         *_local_memory(problem, target),
-        *_registers(problem, target),
+        *(() if target.is_cpu else _registers(problem, target)),
+        *_bodies(problem),
         *_vectors(problem),
         *_weights(target),
         *_parts(problem, target),
@@ -77,8 +87,20 @@ def _power_above(extent: int) -> int:
     return 1 << max(0, math.ceil(math.log2(extent)))
 
 
-def _least_rows(problem: Problem) -> int:
-    return min(8, _power_above(problem.given.q_len))
+def _power_below(extent: int) -> int:
+    """The largest power of two that is not larger."""
+    return 1 << max(0, extent.bit_length() - 1)
+
+
+def _fitting(problem: Problem, target: Target) -> int:
+    """Rows, or keys, that fill no more than half of the local memory."""
+    available = int(target.limit("shared_bytes", LOCAL_BYTES))
+    dim = max(problem.given.head_dim, problem.given.v_dim)
+    return _power_below(available // (2 * FLOAT_BYTES * (dim + _BESIDE_A_ROW)))
+
+
+def _least_rows(problem: Problem, target: Target) -> int:
+    return min(8, _power_above(problem.given.q_len), _fitting(problem, target))
 
 
 def _most_keys(problem: Problem) -> int:
@@ -86,10 +108,11 @@ def _most_keys(problem: Problem) -> int:
 
 
 def _lockstep(problem: Problem, target: Target) -> int:
-    """Work-items that run together; of a small workload all that can have work."""
-    columns = 1 << int(math.log2(problem.given.v_dim))
-    rows = min(128, _power_above(problem.rows(True)))
-    return min(int(target.limit("warp", 1)), rows * min(64, columns, _most_keys(problem)))
+    """Work-items that run together; all that fit a group where those are fewer."""
+    warp, fitting = int(target.limit("warp", 1)), _fitting(problem, target)
+    rows = min(128, _power_above(problem.rows(True)), fitting)
+    keys = min(64, _power_below(problem.given.v_dim), _most_keys(problem), fitting)
+    return min(warp, rows * keys)
 
 
 def _groups(problem: Problem, target: Target) -> Iterator[Constraint]:
@@ -114,11 +137,11 @@ def _groups(problem: Problem, target: Target) -> Iterator[Constraint]:
     )
 
 
-def _tiles(problem: Problem) -> Iterator[Constraint]:
+def _tiles(problem: Problem, target: Target) -> Iterator[Constraint]:
     yield Constraint(
         ("block_q", "pack_heads"),
         lambda block, packed: (
-            block <= max(_least_rows(problem), _power_above(problem.rows(packed)))
+            block <= max(_least_rows(problem, target), _power_above(problem.rows(packed)))
         ),
         "there are no {block_q} rows that share keys; most of the tile would be padding",
     )
@@ -171,6 +194,9 @@ def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
             f"a unit has {available} registers for a whole group; "
             "{threads_q}x{threads_k} work-items with {block_q}x{block_k} scores need more",
         )
+
+
+def _bodies(problem: Problem) -> Iterator[Constraint]:
     yield Constraint(
         ("block_q", "block_k", "threads_q", "threads_k", "lanes", "unroll"),
         lambda block_q, block_k, threads_q, threads_k, lanes, unroll: (
@@ -179,6 +205,25 @@ def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
         ),
         "a loop body of {unroll} times {lanes} steps of a work-item's scores, above "
         f"{MAX_LOOP_BODY} multiply-adds, outgrows instruction caches and takes compilers seconds",
+    )
+    yield Constraint(
+        ("block_q", "threads_q", "threads_k", "lanes"),
+        lambda block_q, threads_q, threads_k, lanes: (
+            ceil_divide(block_q, threads_q) * problem.columns(threads_k, lanes) * lanes
+            <= MAX_LOOP_BODY
+        ),
+        "a loop body of {lanes} keys for a work-item's columns of {block_q}/{threads_q} rows, "
+        f"above {MAX_LOOP_BODY} multiply-adds, outgrows instruction caches and takes compilers "
+        "seconds",
+    )
+    yield Constraint(
+        ("weights_local", "block_q", "threads_q", "block_k", "lanes"),
+        lambda local, block_q, threads_q, block_k, lanes: (
+            local
+            or ceil_divide(block_q, threads_q) * block_k * problem.columns(1, lanes) <= MAX_UNROLLED
+        ),
+        "weights in registers need every key of a step unrolled; {block_k} keys for each of a "
+        f"work-item's {{block_q}}/{{threads_q}} rows are above {MAX_UNROLLED} multiply-adds",
     )
 
 
@@ -210,14 +255,6 @@ def _weights(target: Target) -> Iterator[Constraint]:
         ("weights_local", "threads_k"),
         lambda local, threads_k: local or threads_k == 1,
         "{threads_k} work-items share a row and must exchange its weights through local memory",
-    )
-    yield Constraint(
-        ("weights_local", "block_q", "threads_q", "block_k"),
-        lambda local, block_q, threads_q, block_k: (
-            local or ceil_divide(block_q, threads_q) * block_k <= 64
-        ),
-        "weights in registers need every key of a step unrolled; {block_k} keys for each of a "
-        "work-item's {block_q}/{threads_q} rows outgrow instruction caches",
     )
     warp = target.limit("warp", 1)
     yield Constraint(

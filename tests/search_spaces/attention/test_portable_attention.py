@@ -81,8 +81,8 @@ def narrow(target: Target = GPU, **limits: Any) -> Target:
         (WORKLOADS[7], narrow(dtypes=("float32", "bfloat16")), "no conversions of float8_e4m3"),
         (
             attention(heads=8, q_len=64, head_dim=512),
-            narrow(ANY_GPU, shared_bytes=16 << 10),
-            "no schedule fits .* 16384 bytes of local memory",
+            narrow(ANY_GPU, shared_bytes=4 << 10),
+            "no schedule fits .* 4096 bytes of local memory",
         ),
         (
             attention(heads=2**10, q_len=2**22, head_dim=1),
@@ -96,6 +96,21 @@ def test_what_it_cannot_do_is_rejected_in_words(
 ) -> None:
     with pytest.raises(AssertionError, match=reason):
         assert PORTABLE_ATTENTION.rejects(workload, target) == ""
+
+
+LARGE_UNITS = narrow(ANY_GPU, max_group=1024, shared_bytes=64 << 10, warp=64)
+A_CPU = narrow(ANY_GPU, kind="cpu", max_group=4096)
+
+
+@pytest.mark.parametrize("target", [GPU, ANY_GPU, LARGE_UNITS, A_CPU], ids=str)
+@pytest.mark.parametrize("v_dim", [1, 512])
+@pytest.mark.parametrize("head_dim", [1, 96, 512])
+@pytest.mark.parametrize(("q_len", "kv_len"), [(1, 1), (1, 5000), (1000, 5000)])
+def test_every_size_fits_every_device(
+    target: Target, q_len: int, kv_len: int, head_dim: int, v_dim: int
+) -> None:
+    workload = attention(heads=1, q_len=q_len, kv_len=kv_len, head_dim=head_dim, v_dim=v_dim)
+    assert PORTABLE_ATTENTION.rejects(workload, target) == ""
 
 
 def test_opencl_converts_every_format_by_itself() -> None:
@@ -134,6 +149,12 @@ def test_opencl_converts_every_format_by_itself() -> None:
             "there are no 4 steps of 4 along a head of 12",
         ),
         (LONG, GPU, {"weights_local": False}, "8 work-items share a row"),
+        (
+            LONG,
+            GPU,
+            {"block_q": 128, "threads_k": 2},
+            "a loop body of 4 keys for a work-item's columns of 128/8 rows",
+        ),
         (
             LONG,
             GPU,
