@@ -86,7 +86,7 @@ class Problem:
         tile_k = block_k * pitch
         tile_v = (block_k - 1) * pitch_v + self.columns(threads_k, lanes) * threads_k
         tiles = tile_k + tile_v if kv_tiles == 2 else max(tile_k, tile_v)
-        weights = block_q * (block_k + padding) * weights_local
+        weights = block_q * (block_k + max(lanes, threads_k) * pad) * weights_local
         exchanged = block_q * threads_k * (threads_k > 1 and not shuffle)
         return (block_q * pitch + tiles + weights + exchanged) * FLOAT_BYTES
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -37,9 +38,13 @@ class Walks:
     @staticmethod
     @lru_cache(maxsize=1024)
     def of(given: Parameters, block_q: int, block_k: int, row_heads: int) -> Walks:
-        steps = [_steps(given, each, block_q, block_k, row_heads) for each in given.sequences]
-        every = np.concatenate(steps)
-        return Walks(int(every.sum()), int(every.max(initial=0)), every.size)
+        total = longest = tiles = 0
+        for sequence, count in Counter(given.sequences).items():
+            steps = _steps(given, sequence, block_q, block_k, row_heads)
+            total += int(steps.sum()) * count
+            longest = max(longest, int(steps.max(initial=0)))
+            tiles += steps.size * count
+        return Walks(total, longest, tiles)
 
 
 def _steps(

@@ -192,8 +192,8 @@ def test_statistics_of_a_schedule_worked_out_by_hand() -> None:
     stats = PORTABLE_ATTENTION.stats(workload, chosen, GPU)
     assert (stats.groups, stats.threads, stats.launches) == (2 * 4 * 2, 64, 2)
     # Q and K of 20 columns padded by 4; V of 36, read as two runs of 8 times 4; weights of 32
-    # padded by 4; and a number for each row and work-item of it
-    tiles = 32 * 24 + max(32 * 24, 31 * 36 + 64) + 32 * 36 + 32 * 8
+    # padded by 8; and a number for each row and work-item of it
+    tiles = 32 * 24 + max(32 * 24, 31 * 36 + 64) + 32 * 40 + 32 * 8
     assert stats.shared_bytes == 4 * tiles
     # 4 rows with 4 keys, 8 columns and 3 numbers each; 8 operands of 4 lanes; 5 pieces of 4
     # elements with their addresses, 40 others

@@ -430,7 +430,7 @@ FUNCTION float natural_lse(float largest, float sum)
 #define LANES 4  // elements in one local access, and neighbouring columns owned: 1, 2 or 4
 #endif
 #ifndef PAD
-#define PAD 1  // 1: LANES unused elements after rows of Q, K and weights, against bank conflicts
+#define PAD 1  // 1: unused elements after rows of Q, K and weights, against bank conflicts
 #endif
 #ifndef KV_TILES
 #define KV_TILES 1  // 1: V takes K's place in local memory, for two more barriers; 2: beside it
@@ -471,7 +471,7 @@ FUNCTION float natural_lse(float largest, float sum)
 #define ROUNDED(x) (((x) + LANES - 1) / LANES * LANES)
 #define PITCH_D (ROUNDED(HEAD_DIM) + PAD * LANES)  // of rows of Q and K in local memory
 #define PITCH_V ROUNDED(V_DIM)
-#define PITCH_W (BLOCK_K + PAD * LANES)  // of rows of weights
+#define PITCH_W (BLOCK_K + PAD * (THREADS_K > LANES ? THREADS_K : LANES))  // of rows of weights
 #define TILE_K (BLOCK_K * PITCH_D)
 #define TILE_V ((BLOCK_K - 1) * PITCH_V + RUNS * LANES * THREADS_K)  // read to the end of the runs
 #define TILES_KV (KV_TILES == 2 ? TILE_K + TILE_V : TILE_K > TILE_V ? TILE_K : TILE_V)
