@@ -14,6 +14,7 @@ from records.schedule import Schedule
 from records.workload import Workload
 from search_spaces import dtypes
 from search_spaces.matmul.parameters import Parameters
+from search_spaces.matmul.row_groups import row_group_tiles
 from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.warpgroup import INSTRUCTIONS, ROWS, Instruction
 
@@ -50,7 +51,7 @@ class Operand(NamedTuple):
 
     def clusters(self, tile: int, cluster: int) -> int:
         """Clusters of tiles side by side; none reaches from one group into another."""
-        return sum(ceil_divide(part, tile * cluster) for part in self.parts)
+        return row_group_tiles(self.parts, tile * cluster)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ ACROSS: dict[str, Any] = {"layout": "nn", "b_dtype": "int8"}
 # Groups of k that tiles divide, are divided by, or reach across; every layout and width of copies.
 WORKLOADS = (
     matmul(m=64, n=64, k=128, dtype="float16", **INT4),
+    matmul(m=1, n=1, k=2, dtype="bfloat16", **INT4),
+    matmul(m=17, n=19, k=35, dtype="float16", **INT8),
     matmul(m=40, n=72, k=512, dtype="bfloat16", **INT4, group_size=128, zero_point=True),
     matmul(m=33, n=21, k=240, dtype="float16", **INT4, group_size=8, epilogue="bias"),
     matmul(m=35, n=20, k=240, dtype="float16", **INT4 | {"layout": "tt"}, group_size=24),
@@ -40,13 +42,13 @@ WORKLOADS = (
 
 
 def is_small(chosen: Schedule) -> bool:
-    tile = chosen["block_m"] * chosen["block_n"]
+    tile: int = chosen["block_m"] * chosen["block_n"]
     return tile <= 8192 and tile <= 8 * chosen["warp_m"] * chosen["warp_n"]
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=str)
 def test_right_in_emulation(workload: Workload, tmp_path: Path) -> None:
-    for chosen in sampled(MMA_SYNC, workload, 2, seed=1, keep=is_small):
+    for chosen in sampled(MMA_SYNC, workload, 1, seed=1, keep=is_small):
         assert_right_in_emulation(MMA_SYNC, workload, chosen, tmp_path)
 
 
@@ -101,7 +103,7 @@ def test_operands_live_in_registers(
     assert result.spilled_bytes["matmul"] == 0 and result.stack_bytes["matmul"] == 0
 
 
-@pytest.mark.parametrize("workload", WORKLOADS[2:9:3], ids=str)
+@pytest.mark.parametrize("workload", WORKLOADS[4:11:3], ids=str)
 def test_awkward_sizes_compile_without_a_warning(workload: Workload) -> None:
     (chosen,) = sampled(MMA_SYNC, workload, 1)
     assert "warning" not in compiled(MMA_SYNC.render(workload, chosen, CUDA), "sm_90a").log
