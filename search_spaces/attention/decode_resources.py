@@ -23,7 +23,7 @@ LINE = 8  # elements that a head dimension must be a multiple of: 16 bytes of Q,
 OTHER_REGISTERS = 52
 _LARGE_TILE_REGISTERS = 16
 _FEATURE_REGISTERS = {16: 16, 32: 28}
-_FEATURE_REGISTERS_OF_ROWS = 8  # of each 16 rows more
+_FEATURE_REGISTERS_OF_ROWS = 20  # of each 16 rows more
 _HIDDEN_COPIES = 16  # of a thread and tile: so many need no registers of their own
 _FLOAT_BYTES = 4
 

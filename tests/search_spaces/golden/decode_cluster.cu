@@ -1369,6 +1369,30 @@ FUNCTION void weigh(Weights &weights, Scores &scores, Rows &rows, Sums &sums, fl
     }
 }
 
+FUNCTION void copy(Scores &to, const Scores &from)
+{
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS; i++) {
+#pragma unroll
+        for (int j = 0; j < TILE_KEYS / 8; j++) {
+#pragma unroll
+            for (int at = 0; at < 4; at++) to[i][j][at] = from[i][j][at];
+        }
+    }
+}
+
+// Q of WARP_ROWS rows from the block's `row` on, straight from global memory to registers.
+template <typename ROWS_OF>
+FUNCTION void read_queries(Queries &queries, const ROWS_OF &rows, int row)
+{
+#pragma unroll
+    for (int step = 0; step < QK_WIDTH / 16; step++) {
+#pragma unroll
+        for (int i = 0; i < FRAGMENTS; i++)
+            read_queries(queries[step * Q_REGISTERS][i], rows, row + i * 16, step);
+    }
+}
+
 // Before the first tile: no keys, sums of zero.
 FUNCTION void begin(Rows &rows, Sums &sums)
 {
@@ -1511,6 +1535,17 @@ FUNCTION void meet_at_ring()
         __syncthreads();
 }
 
+// Of Q to registers: the warp's rows, from the block's row `first` on.
+FUNCTION void read_rows(Queries &queries, const QueryLines<ROW_HEADS> &lines, int first)
+{
+#pragma unroll
+    for (int step = 0; step < QK_WIDTH / 16; step++) {
+#pragma unroll
+        for (int i = 0; i < FRAGMENTS; i++)
+            read_queries(queries[step * Q_REGISTERS][i], lines, first + i * 16, step);
+    }
+}
+
 // ---- Which keys are whose
 
 // Tiles of a block: `count` from `first` on.
@@ -1618,6 +1653,17 @@ FUNCTION void meet_in_cluster()
     asm volatile("barrier.cluster.arrive.release; barrier.cluster.wait.acquire;" ::: "memory");
 }
 
+// What the block's warps found, in the place of the first one's; nobody else reads that.
+FUNCTION void merge_block(float *parts, Mark *totals, const OfWarps &of_warps, int block_rows)
+{
+    for (int at = LOCAL_ID(0) * 4; at < block_rows * V_DIM; at += THREADS * 4) {
+        const int row = at / V_DIM, x = at % V_DIM;
+        const Mark total = merged(of_warps, row);
+        *(float4 *)(parts + row * PITCH + x) = merged_values(of_warps, row, x, total.base);
+        if (x == 0) totals[row] = total;
+    }
+}
+
 // The same place in the shared memory of block `rank` of the cluster.
 template <typename T> FUNCTION const T *of_block(const T *pointer, int rank)
 {
@@ -1644,14 +1690,24 @@ struct OfBlocks {
 
 #if SPLITS > 1
 #define RESULT float *RESTRICT partial_out, float *RESTRICT partial_sums
+
+// What a part of the keys gives for a row, see combine.h: `sums` is where that stands.
+FUNCTION void store_mark(float *sums, const Mark &mark) { sums[0] = mark.base, sums[1] = mark.sum; }
 #else
 #define RESULT STORED *RESTRICT out LSE_PARAMETER
+
+// Four neighbours of the output.
+FUNCTION void store_scaled(STORED *to, const float4 &values, float scale)
+{
+    const unsigned words[2] = {packed(values.x * scale, values.y * scale),
+                               packed(values.z * scale, values.w * scale)};
+    store_words(to, words);
+}
 #endif
 
-KERNEL IN_CLUSTERS __launch_bounds__(THREADS, RESIDENT) void attend(const STORED *RESTRICT q,
-                                                        const STORED_KV *RESTRICT k,
-                                                        const STORED_KV *RESTRICT v INPUT_PARAMETERS,
-                                                        RESULT)
+KERNEL IN_CLUSTERS __launch_bounds__(THREADS, RESIDENT) void attend(
+    const STORED *RESTRICT q, const STORED_KV *RESTRICT k,
+    const STORED_KV *RESTRICT v INPUT_PARAMETERS, RESULT)
 {
     extern __shared__ __align__(128) unsigned char shared[];
 
@@ -1667,6 +1723,16 @@ KERNEL IN_CLUSTERS __launch_bounds__(THREADS, RESIDENT) void attend(const STORED
     const Place place = place_of(s, head, block_row + warp_row);
     const int end = end_key(s, (block_row + block_rows - 1) / ROW_HEADS);
     const Cut own = cut_of(cut, first_key(s, block_row / ROW_HEADS), end);
+#if SPLITS > 1 && CLUSTER == 1
+    if (own.count <= 0) {  // nothing to read, nor to wait for
+        const Mark nothing = {MINUS_INFINITY, 0.0f};
+        for (int row = block_row + LOCAL_ID(0); row < block_row + block_rows; row += THREADS) {
+            const OFFSET at = lse_offset(s, head + row % ROW_HEADS, row / ROW_HEADS);
+            store_mark(partial_sums + partial_offset(at, cut) * 2, nothing);
+        }
+        return;
+    }
+#endif
 #if PAGE_SIZE
     const Source source = {k + (OFFSET)kv_head * K_HEAD_STRIDE, v + (OFFSET)kv_head * V_HEAD_STRIDE,
                            s.pages, end};
@@ -1693,12 +1759,7 @@ KERNEL IN_CLUSTERS __launch_bounds__(THREADS, RESIDENT) void attend(const STORED
 
     Queries queries;
     if (Q_REGISTERS) {
-#pragma unroll
-        for (int step = 0; step < QK_WIDTH / 16; step++) {
-#pragma unroll
-            for (int i = 0; i < FRAGMENTS; i++)
-                read_queries(queries[step * Q_REGISTERS][i], q_lines, warp_row + i * 16, step);
-        }
+        read_rows(queries, q_lines, warp_row);
     } else {
         copy_wait<STAGES - 2>();  // it came with the first tile
         __syncthreads();
@@ -1742,12 +1803,7 @@ KERNEL IN_CLUSTERS __launch_bounds__(THREADS, RESIDENT) void attend(const STORED
     const OfWarps of_warps = {parts, marks};
 #if CLUSTER > 1
     Mark *const totals = marks + WARPS_KEYS * KEPT_ROWS;
-    for (int at = LOCAL_ID(0) * 4; at < block_rows * V_DIM; at += THREADS * 4) {
-        const int row = at / V_DIM, x = at % V_DIM;
-        const Mark total = merged(of_warps, row);
-        *(float4 *)(parts + row * PITCH + x) = merged_values(of_warps, row, x, total.base);
-        if (x == 0) totals[row] = total;
-    }
+    merge_block(parts, totals, of_warps, block_rows);
     meet_in_cluster();
     const OfBlocks shares = {parts, totals};
 #else
@@ -1756,21 +1812,17 @@ KERNEL IN_CLUSTERS __launch_bounds__(THREADS, RESIDENT) void attend(const STORED
     const int first = (GROUP_ID(0) % CLUSTER * THREADS + LOCAL_ID(0)) * 4;
     for (int at = first; at < block_rows * V_DIM; at += CLUSTER * THREADS * 4) {
         const int row = at / V_DIM, x = at % V_DIM;
-        const int query = (block_row + row) / ROW_HEADS, row_head = head + (block_row + row) % ROW_HEADS;
+        const int query = (block_row + row) / ROW_HEADS;
+        const int row_head = head + (block_row + row) % ROW_HEADS;
         const Mark total = merged(shares, row);
         const float4 values = merged_values(shares, row, x, total.base);
 #if SPLITS > 1
         const size_t result = partial_offset(lse_offset(s, row_head, query), cut / CLUSTER);
-        if (x == 0) {
-            partial_sums[result * 2] = total.base;
-            partial_sums[result * 2 + 1] = total.sum;
-        }
+        if (x == 0) store_mark(partial_sums + result * 2, total);
         if (total.sum > 0.0f) *(float4 *)(partial_out + result * V_DIM + x) = values;
 #else
-        const float scale = total.sum > 0.0f ? VALUE_FACTOR / total.sum : 0.0f;
-        const unsigned words[2] = {packed(values.x * scale, values.y * scale),
-                                   packed(values.z * scale, values.w * scale)};
-        store_words(out + out_offset(s, row_head, query) + x, words);
+        store_scaled(out + out_offset(s, row_head, query) + x, values,
+                     total.sum > 0.0f ? VALUE_FACTOR / total.sum : 0.0f);
 #if LSE
         if (x == 0) lse[lse_offset(s, row_head, query)] = natural_lse(total.base, total.sum);
 #endif
