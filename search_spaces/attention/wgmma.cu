@@ -96,32 +96,57 @@ FUNCTION void finish(const float (&sums)[OUTS], const Softmax &softmax, const Un
 #endif
 }
 
+#define ALWAYS (!MASKED && !VARLEN_Q && !VARLEN_KV)  // whether every unit has keys
+
+struct Work {
+    Unit unit;
+    Sequence s;
+    Span span;  // of keys; none where there is nothing to attend to, or no such unit
+
+    FUNCTION bool any() const { return span.first < span.end; }
+};
+
+FUNCTION Work work_of(int cluster, int turn, int rank INPUT_PARAMETERS)
+{
+    const int index = unit_index(cluster, turn);
+    Work work;
+    work.unit = unit_of(smaller(index, UNITS - 1), rank);
+    work.s = SEQUENCE(work.unit.batch);
+    work.span = span_of(work.unit, work.s);
+    if (CLUSTERS == UNITS && turn > 0 || index >= UNITS) work.span = {0, 0};
+    return work;
+}
+
+// The first scores of a unit are computed beside the last product of the one before.
 FUNCTION void consume(const Memory &memory, int index, int cluster, int rank INPUT_PARAMETERS,
                       OUTPUT)
 {
     const int warp = threadIdx.x / 32 % 4, warp_row = index * 64 + warp * 16;
     const unsigned buffers = memory.staging + (index * 4 + warp) * BUFFERS * PIECE_BYTES;
     Consumer consumer(memory, index);
-    int query_phase = 0;
     if (PINGPONG && index == CONSUMERS - 1) consumer.pass_turn();
+    Work work = work_of(cluster, 0, rank INPUT_ARGUMENTS);
+    if (ALWAYS || work.any()) consumer.first_scores(false);
 #pragma unroll 1
     for (int turn = 0; unit_index(cluster, turn) < UNITS; turn++) {
-        const Unit unit = unit_of(unit_index(cluster, turn), rank);
-        const Sequence s = SEQUENCE(unit.batch);
-        const Span span = span_of(unit, s);
         Softmax softmax;
-#pragma unroll
-        for (int i = 0; i < OUTS; i++) consumer.out[i] = 0.0f;
-        if (span.first < span.end) {
+        const Work next = work_of(cluster, turn + 1, rank INPUT_ARGUMENTS);
+        if (ALWAYS || work.any()) {
             const Rows rows =
-                rows_of(unit, s, warp_row + threadIdx.x % 32 / 4 INPUT_ARGUMENTS);
-            barrier_wait(memory.query_full, query_phase);
-            query_phase ^= 1;
-            consumer.take_queries();
-            consumer.attend(softmax, rows, span, whole_of(unit, s, warp_row, 16),
-                            s INPUT_ARGUMENTS);
+                rows_of(work.unit, work.s, warp_row + threadIdx.x % 32 / 4 INPUT_ARGUMENTS);
+            const Span whole = whole_of(work.unit, work.s, warp_row, 16);
+            consumer.attend(softmax, rows, work.span, whole, work.s INPUT_ARGUMENTS);
+            if (next.any())
+                consumer.first_scores(true);
+            else
+                consumer.end_out<0>();
+        } else {
+            consumer.clear();
+            if (next.any()) consumer.first_scores(false);
         }
-        finish(consumer.out, softmax, unit, s, warp_row, buffers INPUT_ARGUMENTS, OUTPUT_ARGUMENTS);
+        finish(consumer.out, softmax, work.unit, work.s, warp_row, buffers INPUT_ARGUMENTS,
+               OUTPUT_ARGUMENTS);
+        work = next;
     }
 #if STORE_TMA
     if (threadIdx.x % 32 == 0) tma_await_reads<0>();

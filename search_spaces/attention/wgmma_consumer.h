@@ -25,17 +25,25 @@ FUNCTION int slice_of_row(const int slice, const int rows)
     return (slice / 4 * rows * LINE_BYTES + slice % 4 * 32) >> 4;
 }
 
+// From one lane: what follows from it, such as descriptors, is then computed once for a warp.
+FUNCTION Slot uniform(Slot slot)
+{
+    slot.stage = __shfl_sync(0xFFFFFFFF, slot.stage, 0);
+    return slot;
+}
+
 struct Consumer {
     const Memory &memory;
     int index;
     Slot keys, values;
+    int query_phase;
     unsigned loaded[LOADED];  // of Q, if QUERY_REGISTERS
     float scores[SCORES];
     unsigned weights[WEIGHTS];
     float out[OUTS];
 
     FUNCTION Consumer(const Memory &memory, int index)
-        : memory(memory), index(index), keys{0, 0}, values{0, 0}
+        : memory(memory), index(index), keys{0, 0}, values{0, 0}, query_phase(0)
     {
     }
 
@@ -121,16 +129,28 @@ struct Consumer {
         products_wait<PENDING>();
         settle(scores);
         release_stage(memory.keys.empty_of(keys));
-        keys = next_slot(keys);
+        keys = uniform(next_slot(keys));
     }
 
-    FUNCTION void end_out()
+    template <int PENDING> FUNCTION void end_out()
     {
-        products_wait<0>();
+        products_wait<PENDING>();
         settle(out);
         settle(weights);
         release_stage(memory.values.empty_of(values));
-        values = next_slot(values);
+        values = uniform(next_slot(values));
+    }
+
+    // The first scores of a unit, beside the last product of the one before if that is under way.
+    FUNCTION void first_scores(const bool beside)
+    {
+        barrier_wait(memory.query_full, query_phase);
+        query_phase ^= 1;
+        take_queries();
+        await_keys();
+        begin_scores();
+        if (beside) end_out<1>();
+        end_scores<0>();
     }
 
     FUNCTION void await_keys() const { barrier_wait(memory.keys.full_of(keys), keys.phase); }
@@ -174,19 +194,24 @@ struct Consumer {
         weigh(softmax, scores);
     }
 
-    // All tiles of keys of a unit: its sums, not yet divided by those of the weights.
+    FUNCTION void clear()
+    {
+#pragma unroll
+        for (int i = 0; i < OUTS; i++) out[i] = 0.0f;
+    }
+
+    // All tiles of keys of a unit, of whose last one there are the scores: its sums, not yet divided
+    // by those of the weights. The last product stays under way.
     FUNCTION void attend(Softmax &softmax, const Rows &rows, const Span &span, const Span &whole,
                          const Sequence &s INPUT_PARAMETERS)
     {
         int tile = span.end - 1;
-#if OVERLAP
-        await_keys();
-        begin_scores();
-        end_scores<0>();
+        clear();
         soften(softmax, rows, whole, s, tile INPUT_ARGUMENTS);
         pack(weights, scores);
 #pragma unroll 1
         for (; tile > span.first; tile--) {
+#if OVERLAP
             await_keys();
             await_turn();
             begin_scores();
@@ -196,29 +221,22 @@ struct Consumer {
             end_scores<1>();
             soften(softmax, rows, whole, s, tile - 1 INPUT_ARGUMENTS);
             hold_order(softmax);
-            end_out();
+            end_out<0>();
+#else
+            await_values(s, tile);
+            begin_out();
+            end_out<0>();
+            await_keys();
+            begin_scores();
+            end_scores<0>();
+            soften(softmax, rows, whole, s, tile - 1 INPUT_ARGUMENTS);
+#endif
             pack(weights, scores);
             rescale(out, softmax);
         }
         release_queries();
         await_values(s, tile);
         begin_out();
-        end_out();
-#else
-#pragma unroll 1
-        for (; tile >= span.first; tile--) {
-            await_keys();
-            begin_scores();
-            end_scores<0>();
-            if (tile == span.first) release_queries();
-            soften(softmax, rows, whole, s, tile INPUT_ARGUMENTS);
-            pack(weights, scores);
-            rescale(out, softmax);
-            await_values(s, tile);
-            begin_out();
-            end_out();
-        }
-#endif
     }
 };
 

@@ -148,9 +148,9 @@ def test_right_in_emulation(tmp_path: Path, workload: Workload, knobs: dict[str,
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("barrier_wait(memory.query_empty, phase);", ""),
+        ("barrier_wait(empty, phase);", ""),
         ("end_scores<1>();", "end_scores<2>();"),
-        ("products_wait<0>();\n        settle(out);", "products_wait<3>();"),
+        ("products_wait<PENDING>();\n        settle(out);", "products_wait<3>();"),
         ("            rescale(out, softmax);\n        }\n        release", "        }\n release"),
         ("if (threadIdx.x % 32 == 0) tma_await_reads<BUFFERS - 1>();", ""),
     ],

@@ -1428,17 +1428,25 @@ FUNCTION int slice_of_row(const int slice, const int rows)
     return (slice / 4 * rows * LINE_BYTES + slice % 4 * 32) >> 4;
 }
 
+// From one lane: what follows from it, such as descriptors, is then computed once for a warp.
+FUNCTION Slot uniform(Slot slot)
+{
+    slot.stage = __shfl_sync(0xFFFFFFFF, slot.stage, 0);
+    return slot;
+}
+
 struct Consumer {
     const Memory &memory;
     int index;
     Slot keys, values;
+    int query_phase;
     unsigned loaded[LOADED];  // of Q, if QUERY_REGISTERS
     float scores[SCORES];
     unsigned weights[WEIGHTS];
     float out[OUTS];
 
     FUNCTION Consumer(const Memory &memory, int index)
-        : memory(memory), index(index), keys{0, 0}, values{0, 0}
+        : memory(memory), index(index), keys{0, 0}, values{0, 0}, query_phase(0)
     {
     }
 
@@ -1524,16 +1532,28 @@ struct Consumer {
         products_wait<PENDING>();
         settle(scores);
         release_stage(memory.keys.empty_of(keys));
-        keys = next_slot(keys);
+        keys = uniform(next_slot(keys));
     }
 
-    FUNCTION void end_out()
+    template <int PENDING> FUNCTION void end_out()
     {
-        products_wait<0>();
+        products_wait<PENDING>();
         settle(out);
         settle(weights);
         release_stage(memory.values.empty_of(values));
-        values = next_slot(values);
+        values = uniform(next_slot(values));
+    }
+
+    // The first scores of a unit, beside the last product of the one before if that is under way.
+    FUNCTION void first_scores(const bool beside)
+    {
+        barrier_wait(memory.query_full, query_phase);
+        query_phase ^= 1;
+        take_queries();
+        await_keys();
+        begin_scores();
+        if (beside) end_out<1>();
+        end_scores<0>();
     }
 
     FUNCTION void await_keys() const { barrier_wait(memory.keys.full_of(keys), keys.phase); }
@@ -1577,19 +1597,24 @@ struct Consumer {
         weigh(softmax, scores);
     }
 
-    // All tiles of keys of a unit: its sums, not yet divided by those of the weights.
+    FUNCTION void clear()
+    {
+#pragma unroll
+        for (int i = 0; i < OUTS; i++) out[i] = 0.0f;
+    }
+
+    // All tiles of keys of a unit, of whose last one there are the scores: its sums, not yet divided
+    // by those of the weights. The last product stays under way.
     FUNCTION void attend(Softmax &softmax, const Rows &rows, const Span &span, const Span &whole,
                          const Sequence &s INPUT_PARAMETERS)
     {
         int tile = span.end - 1;
-#if OVERLAP
-        await_keys();
-        begin_scores();
-        end_scores<0>();
+        clear();
         soften(softmax, rows, whole, s, tile INPUT_ARGUMENTS);
         pack(weights, scores);
 #pragma unroll 1
         for (; tile > span.first; tile--) {
+#if OVERLAP
             await_keys();
             await_turn();
             begin_scores();
@@ -1599,29 +1624,22 @@ struct Consumer {
             end_scores<1>();
             soften(softmax, rows, whole, s, tile - 1 INPUT_ARGUMENTS);
             hold_order(softmax);
-            end_out();
+            end_out<0>();
+#else
+            await_values(s, tile);
+            begin_out();
+            end_out<0>();
+            await_keys();
+            begin_scores();
+            end_scores<0>();
+            soften(softmax, rows, whole, s, tile - 1 INPUT_ARGUMENTS);
+#endif
             pack(weights, scores);
             rescale(out, softmax);
         }
         release_queries();
         await_values(s, tile);
         begin_out();
-        end_out();
-#else
-#pragma unroll 1
-        for (; tile >= span.first; tile--) {
-            await_keys();
-            begin_scores();
-            end_scores<0>();
-            if (tile == span.first) release_queries();
-            soften(softmax, rows, whole, s, tile INPUT_ARGUMENTS);
-            pack(weights, scores);
-            rescale(out, softmax);
-            await_values(s, tile);
-            begin_out();
-            end_out();
-        }
-#endif
     }
 };
 
@@ -1725,32 +1743,57 @@ FUNCTION void finish(const float (&sums)[OUTS], const Softmax &softmax, const Un
 #endif
 }
 
+#define ALWAYS (!MASKED && !VARLEN_Q && !VARLEN_KV)  // whether every unit has keys
+
+struct Work {
+    Unit unit;
+    Sequence s;
+    Span span;  // of keys; none where there is nothing to attend to, or no such unit
+
+    FUNCTION bool any() const { return span.first < span.end; }
+};
+
+FUNCTION Work work_of(int cluster, int turn, int rank INPUT_PARAMETERS)
+{
+    const int index = unit_index(cluster, turn);
+    Work work;
+    work.unit = unit_of(smaller(index, UNITS - 1), rank);
+    work.s = SEQUENCE(work.unit.batch);
+    work.span = span_of(work.unit, work.s);
+    if (CLUSTERS == UNITS && turn > 0 || index >= UNITS) work.span = {0, 0};
+    return work;
+}
+
+// The first scores of a unit are computed beside the last product of the one before.
 FUNCTION void consume(const Memory &memory, int index, int cluster, int rank INPUT_PARAMETERS,
                       OUTPUT)
 {
     const int warp = threadIdx.x / 32 % 4, warp_row = index * 64 + warp * 16;
     const unsigned buffers = memory.staging + (index * 4 + warp) * BUFFERS * PIECE_BYTES;
     Consumer consumer(memory, index);
-    int query_phase = 0;
     if (PINGPONG && index == CONSUMERS - 1) consumer.pass_turn();
+    Work work = work_of(cluster, 0, rank INPUT_ARGUMENTS);
+    if (ALWAYS || work.any()) consumer.first_scores(false);
 #pragma unroll 1
     for (int turn = 0; unit_index(cluster, turn) < UNITS; turn++) {
-        const Unit unit = unit_of(unit_index(cluster, turn), rank);
-        const Sequence s = SEQUENCE(unit.batch);
-        const Span span = span_of(unit, s);
         Softmax softmax;
-#pragma unroll
-        for (int i = 0; i < OUTS; i++) consumer.out[i] = 0.0f;
-        if (span.first < span.end) {
+        const Work next = work_of(cluster, turn + 1, rank INPUT_ARGUMENTS);
+        if (ALWAYS || work.any()) {
             const Rows rows =
-                rows_of(unit, s, warp_row + threadIdx.x % 32 / 4 INPUT_ARGUMENTS);
-            barrier_wait(memory.query_full, query_phase);
-            query_phase ^= 1;
-            consumer.take_queries();
-            consumer.attend(softmax, rows, span, whole_of(unit, s, warp_row, 16),
-                            s INPUT_ARGUMENTS);
+                rows_of(work.unit, work.s, warp_row + threadIdx.x % 32 / 4 INPUT_ARGUMENTS);
+            const Span whole = whole_of(work.unit, work.s, warp_row, 16);
+            consumer.attend(softmax, rows, work.span, whole, work.s INPUT_ARGUMENTS);
+            if (next.any())
+                consumer.first_scores(true);
+            else
+                consumer.end_out<0>();
+        } else {
+            consumer.clear();
+            if (next.any()) consumer.first_scores(false);
         }
-        finish(consumer.out, softmax, unit, s, warp_row, buffers INPUT_ARGUMENTS, OUTPUT_ARGUMENTS);
+        finish(consumer.out, softmax, work.unit, work.s, warp_row, buffers INPUT_ARGUMENTS,
+               OUTPUT_ARGUMENTS);
+        work = next;
     }
 #if STORE_TMA
     if (threadIdx.x % 32 == 0) tma_await_reads<0>();
