@@ -15,6 +15,7 @@ from search_spaces.matmul.tiling import ceil_divide
 
 OTHER_REGISTERS = 44  # addresses, counters, bounds, fragments of K or V
 WIDENING_REGISTERS = 8  # for elements of float8 on their way to a product
+AHEAD_REGISTERS = 8  # for places in a second tile of K, whose scores are ahead
 _BIAS_WORDS = {"none": 0, "alibi": 1}  # of a row; others have an address, of 2
 
 
@@ -52,7 +53,9 @@ class Problem(Operands):
         slabs = warps * FRAGMENT * self.v_width * self.element_bytes
         return max(q_tile + stages * self.kv_tile_bytes(tile_keys), slabs)
 
-    def registers(self, warp_rows: int, tile_keys: int, q_registers: bool) -> int:
+    def registers(
+        self, warp_rows: int, tile_keys: int, q_registers: bool, scores_ahead: bool
+    ) -> int:
         """32-bit registers of a thread: sums of the output, scores, Q, and the rest.
 
         A lane keeps 4 of 16 x 8 sums, 2 x 2 neighbours of 16 x 16 elements of Q, and 2 words and
@@ -61,9 +64,10 @@ class Problem(Operands):
         """
         fragments, bias_words = warp_rows // FRAGMENT, _BIAS_WORDS.get(self.given.bias, 2)
         sums = self.v_width // 8 * 4
-        scores = tile_keys // 8 * 4
+        scores = tile_keys // 8 * 4 * (2 if scores_ahead else 1)
         queries = self.qk_width // FRAGMENT * 4 if q_registers else 4
-        others = OTHER_REGISTERS + (WIDENING_REGISTERS if self.kv_bytes == 1 else 0)
+        others = OTHER_REGISTERS + AHEAD_REGISTERS * scores_ahead
+        others += WIDENING_REGISTERS if self.kv_bytes == 1 else 0
         return fragments * (sums + scores + queries + 4 + 2 * bias_words) + others
 
     def products(self, warp_rows: int, tile_keys: int) -> int:
@@ -82,9 +86,8 @@ def shared_bytes(problem: Problem, schedule: Schedule) -> int:
 
 
 def registers(problem: Problem, schedule: Schedule) -> int:
-    return problem.registers(
-        *(schedule[name] for name in ("warp_rows", "tile_keys", "q_registers"))
-    )
+    names = ("warp_rows", "tile_keys", "q_registers", "scores_ahead")
+    return problem.registers(*(schedule[name] for name in names))
 
 
 def tiles(problem: Problem, schedule: Schedule) -> int:

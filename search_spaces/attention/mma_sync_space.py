@@ -38,6 +38,7 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
         power_of_two("tile_keys", least_keys(problem), 128, "keys between two rescalings"),
         choice("stages", (1, 2, 3), "tiles of K, and of V, in shared memory"),
         boolean("half_steps", "K and V have a wait and a barrier each, not one together"),
+        boolean("scores_ahead", "the next tile's scores are multiplied while these are weighed"),
         boolean("q_registers", "Q stays in registers; or is loaded for each tile"),
         _where(shared, "pack_heads", "query heads of a head of K are rows of one tile"),
         power_of_two("heads_together", 1, together, "heads whose tiles are walked side by side"),
@@ -164,18 +165,15 @@ def _memory(problem: Problem, target: Target) -> Iterator[Constraint]:
 
 def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
     yield Constraint(
-        ("warp_rows", "tile_keys", "q_registers"),
+        ("warp_rows", "tile_keys", "q_registers", "scores_ahead"),
         lambda *tile: problem.registers(*tile) <= MAX_REGISTERS,
         f"a thread has at most {MAX_REGISTERS} registers; sums of {{warp_rows}} rows and scores of "
         "{tile_keys} keys need more, and would spill to memory",
     )
     available = target.limit("registers", 65536)
     yield Constraint(
-        ("warps", "warp_rows", "tile_keys", "q_registers", "resident"),
-        lambda warps, warp_rows, tile_keys, q_registers, resident: (
-            WARP * warps * problem.registers(warp_rows, tile_keys, q_registers)
-            <= available // resident
-        ),
+        ("warps", "warp_rows", "tile_keys", "q_registers", "scores_ahead", "resident"),
+        lambda warps, *tile: WARP * warps * problem.registers(*tile[:-1]) <= available // tile[-1],
         f"a unit has {available} registers for {{resident}} whole block(s); {{warps}} warps of "
         "{warp_rows} rows by {tile_keys} keys need more",
     )
@@ -204,6 +202,12 @@ def _keys(problem: Problem) -> Iterator[Constraint]:
         lambda stages, half_steps: half_steps or stages > 1,
         "{stages} stage holds the tile that is multiplied; another one can be under way only in "
         "half steps",
+    )
+    yield Constraint(
+        ("scores_ahead", "stages", "half_steps"),
+        lambda ahead, stages, half_steps: not ahead or (stages > 1 and not half_steps),
+        "the next tile of K must have come beside this one of V: with scores ahead that takes more "
+        "than {stages} stage(s), and whole steps",
     )
     yield Constraint(
         ("tile_keys",),

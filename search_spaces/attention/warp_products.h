@@ -237,6 +237,30 @@ FUNCTION void weigh(Weights &weights, Scores &scores, Rows &rows, Sums &sums, fl
     }
 }
 
+FUNCTION void copy(Scores &to, const Scores &from)
+{
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS; i++) {
+#pragma unroll
+        for (int j = 0; j < TILE_KEYS / 8; j++) {
+#pragma unroll
+            for (int at = 0; at < 4; at++) to[i][j][at] = from[i][j][at];
+        }
+    }
+}
+
+// Q of WARP_ROWS rows from the block's `row` on, straight from global memory to registers.
+template <typename ROWS_OF>
+FUNCTION void read_queries(Queries &queries, const ROWS_OF &rows, int row)
+{
+#pragma unroll
+    for (int step = 0; step < QK_WIDTH / 16; step++) {
+#pragma unroll
+        for (int i = 0; i < FRAGMENTS; i++)
+            read_queries(queries[step * Q_REGISTERS][i], rows, row + i * 16, step);
+    }
+}
+
 // Before the first tile: no keys, sums of zero.
 FUNCTION void begin(Rows &rows, Sums &sums)
 {

@@ -47,6 +47,7 @@ def mma_sync_schedule(**knobs: Any) -> Schedule:
         "tile_keys": 32,
         "stages": 1,
         "half_steps": True,
+        "scores_ahead": False,
         "q_registers": False,
         "pack_heads": False,
         "heads_together": 1,

@@ -101,6 +101,7 @@ SHORT = attention(batch=2, heads=4, kv_heads=2, q_len=40, kv_len=130, head_dim=6
         (LONG, GPU, {"warps": 2}, "64 rows a block are enough blocks for 132 units"),
         (LONG, GPU, {"splits": 2}, "more than 8 blocks for each of 132 units"),
         (SHORT, GPU, {"half_steps": False}, "another one can be under way only in half steps"),
+        (SHORT, GPU, {"scores_ahead": True}, "takes more than 1 stage(s), and whole steps"),
         (SHORT, GPU, {"heads_together": 8, "pack_heads": True}, "fewer than 8 heads"),
         (SHORT, GPU, {"heads_together": 2}, "one order alone"),
         (LONG, gpu(shared_bytes=48 << 10), {"stages": 3}, "49152 bytes of shared memory for 1"),

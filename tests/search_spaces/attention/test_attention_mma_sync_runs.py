@@ -85,6 +85,7 @@ def test_right_in_emulation(workload: Workload, tmp_path: Path) -> None:
         {"stages": 3, "warp_rows": 32, "warps": 2, "polynomials": 4, "late_first": True},
         {"pack_heads": True, "splits": 4, "lazy_rescale": True},
         {"stages": 3, "half_steps": False, "backwards": True},
+        {"stages": 2, "half_steps": False, "scores_ahead": True},
     ],
     ids=str,
 )
@@ -103,9 +104,12 @@ def test_more_tiles_than_stages_and_more_warps_than_one(
 # ---- What a mistake would look like
 
 STEPS = attention(heads=1, q_len=64, kv_len=160, head_dim=32, **HALF)
-FIRST_WAIT = "HALF_STEPS ? 2 * STAGES - 2 : STAGES - 2>();\n        __syncthreads();\n"
-SECOND_WAIT = "<2 * STAGES - 2>();\n            __syncthreads();\n"
-LAST_WAIT = "<0>();\n    __syncthreads();\n"
+SYNC = "__syncthreads();\n"
+FIRST_WAIT = f"copy_wait<HALF_STEPS ? 2 * STAGES - 2 : STAGES - 2>();\n        {SYNC}"
+SECOND_WAIT = f"copy_wait<2 * STAGES - 2>();\n            {SYNC}"
+WAIT_AHEAD = f"copy_wait<STAGES - 2>();\n        {SYNC}"
+LAST_WAIT = f"copy_wait<0>();\n    {SYNC}"
+AHEAD = {"stages": 2, "half_steps": False, "scores_ahead": True}
 
 
 def worst_ratio(source: KernelSource, workload: Workload, directory: Path) -> float:
@@ -122,16 +126,16 @@ def worst_ratio(source: KernelSource, workload: Workload, directory: Path) -> fl
         ({"stages": 1}, FIRST_WAIT),
         ({"stages": 1}, SECOND_WAIT),
         ({"stages": 2, "half_steps": False}, FIRST_WAIT),
-        ({"stages": 1}, LAST_WAIT),
+        (AHEAD, WAIT_AHEAD),
+        (AHEAD, LAST_WAIT),
     ],
-    ids=["for K", "for V", "for both", "for the output"],
+    ids=["for K", "for V", "for both", "for K ahead", "for the output"],
 )
 def test_a_missing_barrier_would_be_seen(knobs: dict[str, Any], wait: str, tmp_path: Path) -> None:
     source = MMA_SYNC_ATTENTION.render(STEPS, schedule(q_registers=True, **knobs), CUDA)
-    assert source.text.count("copy_wait<" + wait) + source.text.count("copy_wait" + wait) == 1
+    assert source.text.count(wait) == 1
     assert worst_ratio(source, STEPS, tmp_path) <= 1
-    without = wait.replace("__syncthreads();", "")
-    broken = replace(source, text=source.text.replace(wait, without))
+    broken = replace(source, text=source.text.replace(wait, wait.replace(SYNC, "\n")))
     assert worst_ratio(broken, STEPS, tmp_path) > 1
 
 
@@ -152,6 +156,7 @@ def test_a_write_beyond_the_rows_would_be_seen(tmp_path: Path) -> None:
     ("arch", "given", "knobs"),
     [
         ("sm_80", {"head_dim": 128, "causal": True}, {"warp_rows": 32, "tile_keys": 64}),
+        ("sm_80", {"head_dim": 128, "causal": True}, {"tile_keys": 64} | AHEAD),
         ("sm_90a", {"head_dim": 128, "window": 1024}, {"warps": 8, "tile_keys": 64}),
         ("sm_100a", {"head_dim": 64}, {"warp_rows": 32, "tile_keys": 64, "q_registers": True}),
         ("sm_89", {"head_dim": 256, "causal": True}, {"tile_keys": 32}),

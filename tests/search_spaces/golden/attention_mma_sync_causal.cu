@@ -180,6 +180,7 @@ FUNCTION float float8_e5m2_to_float(unsigned char bits) { return half_to_float((
 #define POLYNOMIALS 0
 #define Q_REGISTERS 0
 #define RESIDENT 1
+#define SCORES_AHEAD 0
 #define SPLITS 1
 #define STAGES 1
 #define TILE_KEYS 64
@@ -777,8 +778,9 @@ template <int WIDTH, int ELEMENT_BYTES> FUNCTION int element_offset(int line, in
 }
 
 // What a lane addresses in a matrix load: chunk `chunk`, 0 or 1, of a line. Every other load is
-// some lines (a multiple of 8) and chunks (a multiple of 2) further, numbers known when it compiles:
-// but for the permuted part they are added to an address, so that few of these occupy registers.
+// some lines (a multiple of 8) and chunks (a multiple of 2) further, numbers known when it
+// compiles: but for the permuted part they are added to an address, so that few of these occupy
+// registers.
 template <int CHUNKS> struct LaneChunk {
     unsigned line_address;
     int turned;  // in bytes
@@ -1379,6 +1381,30 @@ FUNCTION void weigh(Weights &weights, Scores &scores, Rows &rows, Sums &sums, fl
     }
 }
 
+FUNCTION void copy(Scores &to, const Scores &from)
+{
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS; i++) {
+#pragma unroll
+        for (int j = 0; j < TILE_KEYS / 8; j++) {
+#pragma unroll
+            for (int at = 0; at < 4; at++) to[i][j][at] = from[i][j][at];
+        }
+    }
+}
+
+// Q of WARP_ROWS rows from the block's `row` on, straight from global memory to registers.
+template <typename ROWS_OF>
+FUNCTION void read_queries(Queries &queries, const ROWS_OF &rows, int row)
+{
+#pragma unroll
+    for (int step = 0; step < QK_WIDTH / 16; step++) {
+#pragma unroll
+        for (int i = 0; i < FRAGMENTS; i++)
+            read_queries(queries[step * Q_REGISTERS][i], rows, row + i * 16, step);
+    }
+}
+
 // Before the first tile: no keys, sums of zero.
 FUNCTION void begin(Rows &rows, Sums &sums)
 {
@@ -1463,6 +1489,9 @@ FUNCTION void begin(Rows &rows, Sums &sums)
 #endif
 #ifndef HALF_STEPS
 #define HALF_STEPS 1  // 1: K and V have a wait and a barrier each; 0: one for both
+#endif
+#ifndef SCORES_AHEAD
+#define SCORES_AHEAD 0  // 1: the next tile's scores are multiplied while this one's are weighed
 #endif
 #ifndef Q_REGISTERS
 #define Q_REGISTERS 0  // 1: Q stays in registers; 0: its fragments are loaded again for each tile
@@ -1556,7 +1585,7 @@ FUNCTION void store_rows(STORED *out, unsigned char *slab, const Place &place, i
     }
 }
 
-// What a part of the keys gives: sums of the first row of a fragment, or of the one 8 rows later.
+// Sums of the lane's first row of a fragment, or of the one 8 rows later.
 FUNCTION void store_sums(float *partial, const float (&sums)[V_WIDTH / 8][4], int half)
 {
 #pragma unroll
@@ -1577,6 +1606,185 @@ FUNCTION void store_sums(float *partial, const float (&sums)[V_WIDTH / 8][4], in
     }
 }
 
+#if SPLITS > 1
+// What a part of the keys gives, as combine.h takes it.
+FUNCTION void store_part(float *partial_out, float *partial_sums, const Place &place,
+                         const Rows &rows, const Sums &sums, float factor, int part)
+{
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS; i++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const float sum = sum_of_row(rows[i][half].sum);
+            const int row = row_of(place, i, half), head = place.head + row % ROW_HEADS;
+            if (row >= place.s.queries * ROW_HEADS) continue;
+            const OFFSET result = lse_offset(place.s, head, row / ROW_HEADS);
+            const size_t at = partial_offset(result, part);
+            store_sums(partial_out + at * V_DIM, sums[i], half);
+            if (LOCAL_ID(0) % 4 == 0) {
+                partial_sums[at * 2] = rows[i][half].largest * factor;
+                partial_sums[at * 2 + 1] = sum;
+            }
+        }
+    }
+}
+#endif
+
+// ---- Keys and values on their way
+
+// The keys that a block walks, tile by tile, and the ring in shared memory.
+struct Walk {
+    const STORED_KV *k, *v;
+    const Sequence &s;
+    unsigned char *ring;
+    int kv_head, first_tile, steps;
+
+    FUNCTION int key_of(int step) const
+    {
+        return (first_tile + (BACKWARDS ? steps - 1 - step : step)) * TILE_KEYS;
+    }
+    FUNCTION unsigned char *k_tile(int stage) const { return ring + stage * STAGE_BYTES; }
+    FUNCTION unsigned char *v_tile(int stage) const { return k_tile(stage) + K_TILE_BYTES; }
+
+    FUNCTION void fetch_k(int step, int stage, const TilePages<TILE_KEYS> &pages) const
+    {
+        if (step >= steps) return;
+        const KeyLines<0, TILE_KEYS> lines = {k, s, pages, kv_head, key_of(step)};
+        fetch<THREADS, TILE_KEYS, QK_WIDTH, HEAD_DIM, K_COPY>(k_tile(stage), lines);
+    }
+    FUNCTION void fetch_v(int step, int stage, const TilePages<TILE_KEYS> &pages) const
+    {
+        if (step >= steps) return;
+        const KeyLines<1, TILE_KEYS> lines = {v, s, pages, kv_head, key_of(step)};
+        fetch<THREADS, TILE_KEYS, V_WIDTH, V_DIM, V_COPY>(v_tile(stage), lines);
+    }
+};
+
+// What a warp has: its rows, and what it has found of them.
+struct Own {
+    Place place;
+    Biases biases;
+    Queries queries;
+    Rows rows;
+    Sums sums;
+    const unsigned char *q_tile;
+    float score_factor, factor;  // of scores: at once, and in the exponent
+};
+
+FUNCTION void score(Scores &scores, Own &own, const unsigned char *k_tile)
+{
+    multiply_keys(scores, own.queries, own.q_tile, LOCAL_ID(0) / 32 * WARP_ROWS, k_tile);
+}
+
+FUNCTION void finish(Scores &scores, Own &own, int tile_key)
+{
+    finish_scores(scores, own.place, own.biases, tile_key, own.score_factor);
+}
+
+FUNCTION void weigh(Weights &weights, Scores &scores, Own &own)
+{
+    weigh(weights, scores, own.rows, own.sums, own.factor);
+}
+
+FUNCTION int after(int stage) { return stage + 1 == STAGES ? 0 : stage + 1; }
+
+// A tile at a time, its scores and then its values; in half steps, each after a wait of its own.
+FUNCTION void walk_tiles(const Walk &walk, Own &own)
+{
+    TilePages<TILE_KEYS> pages;
+#pragma unroll
+    for (int stage = 0; stage < STAGES; stage++) {
+        const bool is_last = stage == STAGES - 1;
+        pages.look_up(walk.s, walk.key_of(stage));
+        if (HALF_STEPS || !is_last) walk.fetch_k(stage, stage, pages);
+        if (HALF_STEPS) copy_commit();
+        if (!is_last) walk.fetch_v(stage, stage, pages);
+        if (!is_last) copy_commit();
+    }
+    int stage = 0, before = STAGES - 1;
+    for (int step = 0; step < walk.steps; step++) {
+        const int tile_key = walk.key_of(step);
+        const bool busy = sees(own.place, tile_key);
+        Weights weights;
+        copy_wait<HALF_STEPS ? 2 * STAGES - 2 : STAGES - 2>();
+        __syncthreads();
+        if (!HALF_STEPS) walk.fetch_k(step + STAGES - 1, before, pages);
+        walk.fetch_v(step + STAGES - 1, before, pages);
+        copy_commit();
+        pages.look_up(walk.s, walk.key_of(step + STAGES));
+        if (busy) {
+            Scores scores;
+            score(scores, own, walk.k_tile(stage));
+            finish(scores, own, tile_key);
+            weigh(weights, scores, own);
+        }
+        if (HALF_STEPS) {
+            copy_wait<2 * STAGES - 2>();
+            __syncthreads();
+            walk.fetch_k(step + STAGES, stage, pages);
+            copy_commit();
+        }
+        if (busy) multiply_values(own.sums, weights, walk.v_tile(stage));
+        before = stage;
+        stage = after(stage);
+    }
+}
+
+// The same with the scores of the next tile ahead: tensor cores have work while a tile's scores
+// become weights (FlashAttention-3, arXiv:2407.08608, section 3.2, does so in a warpgroup). The
+// compiler interleaves both where no branch is between them.
+FUNCTION void walk_ahead(const Walk &walk, Own &own)
+{
+    TilePages<TILE_KEYS> pages, next_pages;  // of the next tiles of V and K
+    pages.look_up(walk.s, walk.key_of(0));
+    walk.fetch_k(0, 0, pages);
+    copy_commit();
+    next_pages.look_up(walk.s, walk.key_of(1));
+#pragma unroll
+    for (int stage = 0; stage < STAGES - 1; stage++) {
+        walk.fetch_k(stage + 1, stage + 1, next_pages);
+        walk.fetch_v(stage, stage, pages);
+        copy_commit();
+        pages = next_pages;
+        next_pages.look_up(walk.s, walk.key_of(stage + 2));
+    }
+    Scores scores;
+    bool sees_tile = walk.steps > 0 && sees(own.place, walk.key_of(0));
+    copy_wait<STAGES - 1>();
+    __syncthreads();
+    if (sees_tile) score(scores, own, walk.k_tile(0));
+    int stage = 0, before = STAGES - 1;
+    for (int step = 0; step < walk.steps; step++) {
+        const int tile_key = walk.key_of(step);
+        const bool sees_next = step + 1 < walk.steps && sees(own.place, walk.key_of(step + 1));
+        Scores next_scores;
+        Weights weights;
+        copy_wait<STAGES - 2>();
+        __syncthreads();
+        walk.fetch_k(step + STAGES, stage, next_pages);
+        walk.fetch_v(step + STAGES - 1, before, pages);
+        copy_commit();
+        pages = next_pages;
+        next_pages.look_up(walk.s, walk.key_of(step + STAGES + 1));
+        if (sees_tile) finish(scores, own, tile_key);
+        if (sees_tile && sees_next) {
+            score(next_scores, own, walk.k_tile(after(stage)));
+            weigh(weights, scores, own);
+            multiply_values(own.sums, weights, walk.v_tile(stage));
+        } else {
+            if (sees_next) score(next_scores, own, walk.k_tile(after(stage)));
+            if (sees_tile) {
+                weigh(weights, scores, own);
+                multiply_values(own.sums, weights, walk.v_tile(stage));
+            }
+        }
+        copy(scores, next_scores);
+        sees_tile = sees_next;
+        before = stage;
+        stage = after(stage);
+    }
+}
+
 // ---- The kernel
 
 #if SPLITS > 1
@@ -1594,108 +1802,39 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(
     const int heads = tile_row(GROUP_ID(0), BATCH * TILE_HEADS, TILES, HEADS_TOGETHER);
     const int column = tile_column(GROUP_ID(0), BATCH * TILE_HEADS, TILES, HEADS_TOGETHER);
     const int block_row = (LATE_FIRST ? TILES - 1 - column : column) * BLOCK_ROWS;
-    const int head = heads % TILE_HEADS * ROW_HEADS, kv_head = head / HEADS_PER_KV_HEAD;
+    const int head = heads % TILE_HEADS * ROW_HEADS, part = GROUP_ID(1);
     const Sequence s = SEQUENCE(heads / TILE_HEADS);
-    if (VARLEN_Q && block_row >= s.queries * ROW_HEADS) return;
-
-    const int warp = LOCAL_ID(0) / 32;
-    const Place place = place_of(s, head, block_row + warp * WARP_ROWS);
     const int rows_left = s.queries * ROW_HEADS - block_row;
+    if (VARLEN_Q && rows_left <= 0) return;
+
+    // The keys that any row sees, and this part's.
     const int last_row = block_row + (rows_left < BLOCK_ROWS ? rows_left : BLOCK_ROWS) - 1;
     const int first_seen = first_key(s, block_row / ROW_HEADS) / TILE_KEYS;
     const int end_seen = (end_key(s, last_row / ROW_HEADS) + TILE_KEYS - 1) / TILE_KEYS;
-    const int first_tile = first_seen + first_step_of(GROUP_ID(1), end_seen - first_seen, SPLITS);
-    const int steps = steps_of(GROUP_ID(1), end_seen - first_seen, SPLITS);
+    const int first_tile = first_seen + first_step_of(part, end_seen - first_seen, SPLITS);
+    const int steps = steps_of(part, end_seen - first_seen, SPLITS);
+    const Walk walk = {k, v, s, shared + Q_TILE_BYTES, head / HEADS_PER_KV_HEAD, first_tile, steps};
 
+    const int warp = LOCAL_ID(0) / 32;
     const QueryLines<ROW_HEADS> q_lines = {q, s, head, block_row};
-    unsigned char *const ring = shared + Q_TILE_BYTES;
-#define KEY_OF(step) ((first_tile + (BACKWARDS ? steps - 1 - (step) : (step))) * TILE_KEYS)
-#define FETCH_K(step, stage)                                                                 \
-    if ((step) < steps)                                                                      \
-    fetch<THREADS, TILE_KEYS, QK_WIDTH, HEAD_DIM, K_COPY>(                                   \
-        ring + (stage) * STAGE_BYTES, KeyLines<0, TILE_KEYS>{k, s, pages, kv_head, KEY_OF(step)})
-#define FETCH_V(step, stage)                                                                 \
-    if ((step) < steps)                                                                      \
-    fetch<THREADS, TILE_KEYS, V_WIDTH, V_DIM, V_COPY>(                                       \
-        ring + (stage) * STAGE_BYTES + K_TILE_BYTES,                                         \
-        KeyLines<1, TILE_KEYS>{v, s, pages, kv_head, KEY_OF(step)})
-
-    if (!Q_REGISTERS) fetch<THREADS, BLOCK_ROWS, QK_WIDTH, HEAD_DIM, Q_COPY>(shared, q_lines);
-    TilePages<TILE_KEYS> pages;
-#pragma unroll
-    for (int stage = 0; stage < STAGES; stage++) {
-        const bool is_last = stage == STAGES - 1;
-        pages.look_up(s, KEY_OF(stage));
-        if (HALF_STEPS || !is_last) FETCH_K(stage, stage);
-        if (HALF_STEPS) copy_commit();
-        if (!is_last) FETCH_V(stage, stage);
-        if (!is_last) copy_commit();
-    }
-
-    Queries queries;
-    if (Q_REGISTERS) {
-#pragma unroll
-        for (int step = 0; step < QK_WIDTH / 16; step++) {
-#pragma unroll
-            for (int i = 0; i < FRAGMENTS; i++) {
-                const int row = warp * WARP_ROWS + i * 16;
-                read_queries(queries[step * Q_REGISTERS][i], q_lines, row, step);
-            }
-        }
-    }
-    Sums sums;
-    Rows rows;
-    begin(rows, sums);
-    Biases biases;
-    BIASES_OF(biases, place);
-
-    const float score_factor = SCORE_FACTOR, factor = LATE_FACTOR ? score_factor : 1.0f;
-    int stage = 0, before = STAGES - 1;
-    for (int step = 0; step < steps; step++) {
-        const int tile_key = KEY_OF(step);
-        const bool busy = sees(place, tile_key);
-        unsigned char *const k_tile = ring + stage * STAGE_BYTES;
-        Weights weights;
-        copy_wait<HALF_STEPS ? 2 * STAGES - 2 : STAGES - 2>();
-        __syncthreads();
-        if (!HALF_STEPS) FETCH_K(step + STAGES - 1, before);
-        FETCH_V(step + STAGES - 1, before);
-        copy_commit();
-        pages.look_up(s, KEY_OF(step + STAGES));
-        if (busy) {
-            Scores scores;
-            multiply_keys(scores, queries, shared, warp * WARP_ROWS, k_tile);
-            finish_scores(scores, place, biases, tile_key, score_factor);
-            weigh(weights, scores, rows, sums, factor);
-        }
-        if (HALF_STEPS) {
-            copy_wait<2 * STAGES - 2>();
-            __syncthreads();
-            FETCH_K(step + STAGES, stage);
-            copy_commit();
-        }
-        if (busy) multiply_values(sums, weights, k_tile + K_TILE_BYTES);
-        before = stage;
-        stage = stage + 1 == STAGES ? 0 : stage + 1;
-    }
+    Own own;
+    own.place = place_of(s, head, block_row + warp * WARP_ROWS);
+    own.q_tile = shared;
+    own.score_factor = SCORE_FACTOR;
+    own.factor = LATE_FACTOR ? own.score_factor : 1.0f;
+    if (Q_REGISTERS)
+        read_queries(own.queries, q_lines, warp * WARP_ROWS);
+    else
+        fetch<THREADS, BLOCK_ROWS, QK_WIDTH, HEAD_DIM, Q_COPY>(shared, q_lines);
+    BIASES_OF(own.biases, own.place);
+    begin(own.rows, own.sums);
+    if (SCORES_AHEAD)
+        walk_ahead(walk, own);
+    else
+        walk_tiles(walk, own);
 
 #if SPLITS > 1
-#pragma unroll
-    for (int i = 0; i < FRAGMENTS; i++) {
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const float sum = sum_of_row(rows[i][half].sum);
-            const int row = row_of(place, i, half);
-            if (row >= s.queries * ROW_HEADS) continue;
-            const size_t part = partial_offset(
-                lse_offset(s, head + row % ROW_HEADS, row / ROW_HEADS), GROUP_ID(1));
-            store_sums(partial_out + part * V_DIM, sums[i], half);
-            if (LOCAL_ID(0) % 4 == 0) {
-                partial_sums[part * 2] = rows[i][half].largest * factor;
-                partial_sums[part * 2 + 1] = sum;
-            }
-        }
-    }
+    store_part(partial_out, partial_sums, own.place, own.rows, own.sums, own.factor, part);
 #else
     // The output takes the place of the tiles.
     copy_wait<0>();
@@ -1706,16 +1845,16 @@ KERNEL __launch_bounds__(THREADS, RESIDENT) void attend(
         float inverses[2];
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const float sum = sum_of_row(rows[i][half].sum);
+            const float sum = sum_of_row(own.rows[i][half].sum);
             inverses[half] = sum > 0.0f ? VALUE_FACTOR / sum : 0.0f;
 #if LSE
-            const int row = row_of(place, i, half);
+            const int row = row_of(own.place, i, half);
             if (LOCAL_ID(0) % 4 == 0 && row < s.queries * ROW_HEADS)
                 lse[lse_offset(s, head + row % ROW_HEADS, row / ROW_HEADS)] =
-                    natural_lse(rows[i][half].largest * factor, sum);
+                    natural_lse(own.rows[i][half].largest * own.factor, sum);
 #endif
         }
-        store_rows(out, slab, place, i, sums[i], inverses);
+        store_rows(out, slab, own.place, i, own.sums[i], inverses);
     }
 #endif
 }

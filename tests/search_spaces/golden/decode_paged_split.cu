@@ -767,8 +767,9 @@ template <int WIDTH, int ELEMENT_BYTES> FUNCTION int element_offset(int line, in
 }
 
 // What a lane addresses in a matrix load: chunk `chunk`, 0 or 1, of a line. Every other load is
-// some lines (a multiple of 8) and chunks (a multiple of 2) further, numbers known when it compiles:
-// but for the permuted part they are added to an address, so that few of these occupy registers.
+// some lines (a multiple of 8) and chunks (a multiple of 2) further, numbers known when it
+// compiles: but for the permuted part they are added to an address, so that few of these occupy
+// registers.
 template <int CHUNKS> struct LaneChunk {
     unsigned line_address;
     int turned;  // in bytes
