@@ -10,7 +10,7 @@
 //
 //   scores = Q K^T, row maxima, weights = exp2(scores - maximum), sums = sums * shrink + weights V
 //
-// Rows beyond the last one repeat it and are not written; keys beyond the last are zeros, hidden.
+// Rows beyond the last one repeat it and are not written; so do keys, which are hidden.
 //
 //   attention:  groups as `tile_of` numbers them; writes out and lse, or its part of the keys' sums
 //   combine:    merges the parts (combine.h), only if SPLITS > 1
@@ -203,19 +203,16 @@ FUNCTION void convert_piece(LOCAL float *to, const STORED_KV *piece)
     for (int lane = 0; lane < VECTOR; lane += WIDTH) write_local(to + lane, WIDTH, values + lane);
 }
 
-// Piece `number` of the tile of K (or V) from key `first` on; zeros behind the last key.
+// Piece `number` of the tile of K (or V) from key `first` on; of the last key behind it. No branch
+// stands before the read, so that several are under way.
 FUNCTION void fetch_piece(GLOBAL const STORED_KV *from, const int is_v, Sequence s, int kv_head,
                           int first, int number, STORED_KV *piece)
 {
     const int per_row = (is_v ? V_DIM : HEAD_DIM) / VECTOR;
-    const int key = first + number / per_row, column = number % per_row * VECTOR;
-    if (key < s.keys) {
-        read_kv(from + (is_v ? v_offset(s, kv_head, key) : k_offset(s, kv_head, key)) + column,
-                VECTOR, piece);
-    } else {
-#pragma unroll
-        for (int lane = 0; lane < VECTOR; lane++) piece[lane] = 0;
-    }
+    const int row = first + number / per_row, column = number % per_row * VECTOR;
+    const int key = row < s.keys ? row : s.keys - 1;
+    read_kv(from + (is_v ? v_offset(s, kv_head, key) : k_offset(s, kv_head, key)) + column, VECTOR,
+            piece);
 }
 
 FUNCTION void stash_piece(LOCAL float *tile, const int is_v, int number, const STORED_KV *piece)
@@ -233,8 +230,8 @@ FUNCTION void fetch(GLOBAL const STORED_KV *from, const int is_v, Sequence s, in
 #pragma unroll
     for (int i = 0; i < (is_v ? STAGED_V : STAGED_K); i++) {
         const int number = LOCAL_ID(0) + i * THREADS;
-        if (pieces % THREADS == 0 || number < pieces)
-            fetch_piece(from, is_v, s, kv_head, first, number, staged[i]);
+        const int inside = pieces % THREADS == 0 || number < pieces;
+        fetch_piece(from, is_v, s, kv_head, first, inside ? number : pieces - 1, staged[i]);
     }
 }
 
@@ -252,11 +249,15 @@ FUNCTION void stash(LOCAL float *tile, const int is_v, STORED_KV staged[STAGED][
 FUNCTION void copy(LOCAL float *tile, GLOBAL const STORED_KV *from, const int is_v, Sequence s,
                    int kv_head, int first)
 {
-#pragma unroll 4
-    for (int number = LOCAL_ID(0); number < (is_v ? PIECES_V : PIECES_K); number += THREADS) {
-        STORED_KV piece[VECTOR];
-        fetch_piece(from, is_v, s, kv_head, first, number, piece);
-        stash_piece(tile, is_v, number, piece);
+    const int pieces = is_v ? PIECES_V : PIECES_K;
+#pragma unroll 8
+    for (int i = 0; i < (is_v ? STAGED_V : STAGED_K); i++) {
+        const int number = LOCAL_ID(0) + i * THREADS;
+        if (pieces % THREADS == 0 || number < pieces) {
+            STORED_KV piece[VECTOR];
+            fetch_piece(from, is_v, s, kv_head, first, number, piece);
+            stash_piece(tile, is_v, number, piece);
+        }
     }
 }
 
