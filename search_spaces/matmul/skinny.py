@@ -68,7 +68,7 @@ class Skinny:
         if given.epilogue_dtype not in known:
             known_names = ", ".join(known)
             return f"{target} does not compute in {given.epilogue_dtype}, only in {known_names}"
-        return _rejected_quantised(given) or rejected_sizes(given) or _rejected_rows(workload)
+        return rejected_group_size(given) or rejected_sizes(given) or _rejected_rows(workload)
 
     def space(self, workload: Workload, target: Target) -> SearchSpace:
         problem = Problem.of(workload)
@@ -108,14 +108,6 @@ class Skinny:
 
 
 SKINNY = Skinny()
-
-
-def _rejected_quantised(given: Parameters) -> str:
-    if not given.quantised:
-        return ""
-    if given.layout[1] != "t":
-        return "it restores a quantised B where that is stored n x k; use layout nt or tt"
-    return rejected_group_size(given)
 
 
 def _rejected_rows(workload: Workload) -> str:

@@ -90,8 +90,9 @@ class Problem:
         return _load_bytes((self.k if self.b_along_k else self.n) * self.b_bits // 8)
 
     def shape(self, use_mma: bool) -> Shape:
-        """16 bytes of each lane make 16 columns by 32 steps or 64 by 32 with tensor cores; else one
-        column by 32 vectors, or 32 vectors of columns by as many steps as a vector has of A."""
+        """16 bytes of each lane make 16 columns by 32 steps or 64 by 32 with tensor cores (of int8
+        twice as many along the lines of B); else one column by 32 vectors, or 32 vectors of columns
+        by as many steps as a vector has of A."""
         if use_mma:
             return Shape(16, 4 * self.b_vector, 2) if self.b_along_k else self._wide_mma()
         if self.b_along_k:
@@ -99,7 +100,7 @@ class Problem:
         return Shape(WARP * self.vector, self.vector, self.vector)
 
     def _wide_mma(self) -> Shape:
-        return Shape(8 * self.vector, 4 * self.vector, self.vector)
+        return Shape(8 * self.b_vector, 4 * self.vector, self.vector)
 
     def rows(self, use_mma: bool) -> int:
         """Of A that are multiplied, padding included."""
@@ -131,9 +132,8 @@ class Problem:
         sums = groups * shape.columns * rows // (1 if shape.columns == 1 else WARP)
         weights = (4 * shape.vectors + 2) * groups
         a_words = 4 * (rows // MMA_ROWS if use_mma else rows)
-        quanta = (
-            4 * groups + 8 if self.quantised else 0
-        )  # scales and zeros, and four restored pairs
+        own_columns = 2 if self.b_along_k else self.b_vector
+        quanta = own_columns * groups + 8 if self.quantised else 0  # and four restored pairs
         decoded = quanta if use_mma else 2 * groups + self.vector
         return sums + weights + a_words + decoded + OTHER_REGISTERS
 

@@ -544,7 +544,7 @@ FUNCTION uint4 in_order(const uint4 &v)
 #endif
 #ifndef B_BITS
 #define B_BITS (8 * STORED_BYTES)  // an element of B: 8 or 4 if it is quantised, and signed
-#define QUANTISED 0                // 1: B is (b - zero) * scale in the type of A; needs B_ALONG_K
+#define QUANTISED 0                // 1: B is (b - zero) * scale in the type of A; 4 bits need B_ALONG_K
 #define ZERO_POINT 0               // 1: there are zeros
 #define GROUP_SIZE_K K             // neighbours in k that share a scale: all, or a multiple of 8
 #define IS_BFLOAT 0                // 1: A, scales and zeros are bfloat16; 0: float16
@@ -598,11 +598,11 @@ FUNCTION uint4 in_order(const uint4 &v)
 
 #define VECTOR (16 / STORED_BYTES)  // elements of A in 16 bytes
 #define B_VECTOR (128 / B_BITS)     // of B
-#define PARTS (B_VECTOR / VECTOR)   // vectors of A that a vector of B is multiplied with
+#define PARTS (B_ALONG_K ? B_VECTOR / VECTOR : 1)  // vectors of A that one of B is multiplied with
 #if USE_MMA
-#define STEP_K (4 * B_VECTOR)                // steps of k of a warp at a time
-#define GROUP_COLUMNS (B_ALONG_K ? 16 : 64)  // columns of a group
-#define VECTORS (B_ALONG_K ? 2 : VECTOR)     // loads of a thread for them
+#define STEP_K (4 * (B_ALONG_K ? B_VECTOR : VECTOR))   // steps of k of a warp at a time
+#define GROUP_COLUMNS (B_ALONG_K ? 16 : 8 * B_VECTOR)  // columns of a group
+#define VECTORS (B_ALONG_K ? 2 : VECTOR)               // loads of a thread for them
 #else
 #define STEP_K (B_ALONG_K ? 32 * VECTOR : VECTOR)
 #define GROUP_COLUMNS (B_ALONG_K ? 1 : 32 * VECTOR)
@@ -622,12 +622,12 @@ FUNCTION uint4 in_order(const uint4 &v)
 
 FUNCTION int vector_column(int lane, int v)
 {
-    if (USE_MMA) return B_ALONG_K ? lane / 4 + v * 8 : lane / 4 * VECTOR;
+    if (USE_MMA) return B_ALONG_K ? lane / 4 + v * 8 : lane / 4 * B_VECTOR;
     return B_ALONG_K ? 0 : lane * VECTOR;
 }
 FUNCTION int vector_step(int lane, int v)
 {
-    if (USE_MMA) return lane % 4 * B_VECTOR + (B_ALONG_K ? 0 : v);
+    if (USE_MMA) return lane % 4 * (STEP_K / 4) + (B_ALONG_K ? 0 : v);
     return B_ALONG_K ? lane * VECTOR : v;
 }
 
@@ -734,7 +734,7 @@ FUNCTION void load_weights(uint4 (&w)[GROUPS][VECTORS], const unsigned char *fro
 
 #if USE_MMA
 
-#define SUMS (B_ALONG_K ? 1 : VECTOR / 2)  // fragments of 16 columns in a group
+#define SUMS (B_ALONG_K ? 1 : B_VECTOR / 2)  // fragments of 16 columns in a group
 typedef float Sums[GROUPS][SUMS][TILES_M][4];
 
 #if QUANTISED
@@ -753,16 +753,33 @@ FUNCTION unsigned fragment(const uint4 (&w)[VECTORS], int j, int half, int i)
                        upper ? 0x7632 : 0x5410);
 }
 
+#if QUANTISED && !B_ALONG_K
+#define QUANTA B_VECTOR  // of a lane in a group: one for each of its columns
+
+// The same where bytes are restored: column c of a lane is byte c of its vectors.
+FUNCTION unsigned fragment(const uint4 (&w)[VECTORS], int j, int half, int i,
+                           const Quantum (&quanta)[QUANTA])
+{
+    const int c = 2 * j + i % 2, pair = half * 2 + i / 2;
+    const unsigned bytes = __byte_perm(word(w[2 * pair % VECTORS], c / 4),
+                                       word(w[(2 * pair + 1) % VECTORS], c / 4),
+                                       c % 4 | (4 + c % 4) << 4);
+    return restored_bytes(bytes, 0, 1, quanta[c]);
+}
+#else
+#define QUANTA VECTORS
+#endif
+
 FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const STORED *a,
                             int row_count, int column, int k SCALE_PARAMETERS)
 {
     const int lane = LOCAL_ID(0) % 32;
 #if QUANTISED
-    Quantum quanta[GROUPS][VECTORS];
+    Quantum quanta[GROUPS][QUANTA];
 #endif
 #pragma unroll
     for (int part = 0; part < PARTS; part++) {
-        const int step = k + lane % 4 * B_VECTOR + part * VECTOR;
+        const int step = k + lane % 4 * (STEP_K / 4) + part * VECTOR;
         unsigned rows[TILES_M][4];
 #pragma unroll
         for (int tile = 0; tile < TILES_M; tile++) {
@@ -775,9 +792,16 @@ FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const
 #pragma unroll
         for (int group = 0; group < GROUPS; group++) {
             uint4 weights[VECTORS];
+#if QUANTISED && !B_ALONG_K
+#pragma unroll
+            for (int c = 0; c < QUANTA; c++) {
+                const int n = column + group * GROUP_COLUMNS + vector_column(lane, 0) + c;
+                quanta[group][c] = quantum_at(b_scale, b_zero, n, step);
+            }
+#endif
 #pragma unroll
             for (int v = 0; v < VECTORS; v++) {
-#if QUANTISED
+#if QUANTISED && B_ALONG_K
                 const int n = column + group * GROUP_COLUMNS + vector_column(lane, v);
                 if (part == 0 || (GROUP_SIZE_K < K && GROUP_SIZE_K % B_VECTOR != 0))
                     quanta[group][v] = quantum_at(b_scale, b_zero, n, step);
@@ -792,7 +816,12 @@ FUNCTION void multiply_step(Sums &sums, const uint4 (&w)[GROUPS][VECTORS], const
                 for (int half = 0; half < 2; half++) {
                     unsigned columns[4];
 #pragma unroll
-                    for (int i = 0; i < 4; i++) columns[i] = fragment(weights, j, half, i);
+                    for (int i = 0; i < 4; i++)
+#if QUANTISED && !B_ALONG_K
+                        columns[i] = fragment(weights, j, half, i, quanta[group]);
+#else
+                        columns[i] = fragment(weights, j, half, i);
+#endif
 #pragma unroll
                     for (int tile = 0; tile < TILES_M; tile++)
                         multiply(sums[group][j][tile], columns, rows[tile] + half * 2);
@@ -812,7 +841,8 @@ FUNCTION void share(PARTIAL *shared, Sums &sums)
 #pragma unroll
             for (int at = 0; at < TILES_M * 4; at++) {
                 const int i = at % 4, row = at / 4 * 8 + sum_column(lane, i);
-                const int column = B_ALONG_K ? sum_row(lane, i) : lane / 4 * VECTOR + 2 * j + i / 2;
+                const int across = vector_column(lane, 0) + 2 * j + i / 2;
+                const int column = B_ALONG_K ? sum_row(lane, i) : across;
                 if (row < ROWS)
                     shared[row * BLOCK_N + group * GROUP_COLUMNS + column] = sums[group][j][at / 4][i];
             }

@@ -71,11 +71,6 @@ def test_it_is_registered() -> None:
         (matmul(m=16, n=64, k=64, dtype="int8"), GPU, "16 rows by the 16 columns.*registers"),
         (matmul(m=1, n=1, k=1, batch=2**16), GPU, "batch of 65536 exceeds"),
         (
-            matmul(m=1, n=64, k=64, dtype="float16", b_dtype="int8"),
-            GPU,
-            "stored n x k; use layout nt",
-        ),
-        (
             matmul(m=1, n=8, k=24, dtype="float16", layout="nt", b_dtype="int4", group_size=12),
             GPU,
             "group of 12 is no multiple",

@@ -39,6 +39,7 @@ WORKLOADS = (
 
 INT4: dict[str, Any] = {"layout": "nt", "b_dtype": "int4"}
 INT8: dict[str, Any] = {"layout": "nt", "b_dtype": "int8"}
+ACROSS: dict[str, Any] = {"layout": "tn", "b_dtype": "int8"}
 # Groups of k that a load does not reach the end of, cuts, or holds several of; uneven edges.
 QUANTISED = (
     matmul(m=1, n=40, k=512, dtype="float16", **INT4, group_size=128, zero_point=True),
@@ -47,6 +48,8 @@ QUANTISED = (
     matmul(m=5, n=33, k=192, dtype="float16", **INT8, group_size=32),
     matmul(m=9, n=33, k=192, dtype="bfloat16", **INT8, group_size=48, zero_point=True),
     matmul(m=3, n=21, k=118, dtype="bfloat16", batch=2, **INT4, zero_point=True),
+    matmul(m=5, n=136, k=192, dtype="float16", b_dtype="int8", group_size=32),
+    matmul(m=16, n=131, k=320, dtype="bfloat16", **ACROSS, group_size=40, zero_point=True),
 )
 
 
@@ -143,6 +146,8 @@ MMA: dict[str, Any] = {"use_mma": True, "unroll": 2, "stages": 4}
         ("sm_80", 1, {"dtype": "float16", **INT4, "group_size": 128}, MMA),
         ("sm_90a", 1, {"dtype": "float16", **INT4, "group_size": 128}, MMA | {"resident": 3}),
         ("sm_90a", 16, {"dtype": "bfloat16", **INT8, "group_size": 64, "zero_point": True}, MMA),
+        ("sm_90a", 16, {"dtype": "bfloat16", **ACROSS, "zero_point": True}, MMA | {"groups": 1}),
+        ("sm_80", 8, {"dtype": "float16", **ACROSS, "group_size": 64}, MMA | {"stages": 2}),
     ],
     ids=str,
 )
