@@ -8,23 +8,23 @@ from search_spaces.attention.wgmma_resources import LINE_BYTES, PANEL, ROWS, Pro
 from search_spaces.tensor_map import TensorMap
 
 _WARP_ROWS = 16
+_PROMOTION_BYTES = 256  # that a load brings into L2 at least: rows of two panels, in one go
 
 
 def tensor_maps(problem: Problem, schedule: Schedule) -> tuple[TensorMap, ...]:
     """Those of Q, K and V and, where TMA stores it, of the output."""
     given = problem.given
-    promotion = schedule["l2_promotion"]
     packed = problem.packed_heads(schedule["pack_heads"])
     key_rows = problem.page_rows(schedule["tile_n"]) or schedule["tile_n"] // schedule["cluster"]
     q_rows = ROWS * schedule["consumers"]
     maps = (
-        _rows(problem, "q", given.head_dim, given.q_strides, packed, q_rows, promotion),
-        _keys(problem, "k", given.head_dim, given.k_strides, key_rows, promotion),
-        _keys(problem, "v", given.v_dim, given.v_strides, key_rows, promotion),
+        _rows(problem, "q", given.head_dim, given.q_strides, packed, q_rows),
+        _keys(problem, "k", given.head_dim, given.k_strides, key_rows),
+        _keys(problem, "v", given.v_dim, given.v_strides, key_rows),
     )
     if schedule["store"] == "direct":
         return maps
-    return (*maps, _rows(problem, "out", given.v_dim, given.out_strides, packed, _WARP_ROWS, 128))
+    return (*maps, _rows(problem, "out", given.v_dim, given.out_strides, packed, _WARP_ROWS))
 
 
 def _rows(
@@ -34,7 +34,6 @@ def _rows(
     strides: Strides,
     packed_heads: int,
     box_rows: int,
-    promotion: int,
 ) -> TensorMap:
     """Rows of `packed_heads` neighbouring heads side by side, then of the next query."""
     given = problem.given
@@ -48,13 +47,11 @@ def _rows(
         strides=(strides.batch or whole, strides.head * packed_heads, strides.row, strides.head, 1),
         box=(1, 1, box_rows // packed_heads, packed_heads, PANEL),
         swizzle_bytes=LINE_BYTES,
-        l2_promotion_bytes=promotion,
+        l2_promotion_bytes=_PROMOTION_BYTES,
     )
 
 
-def _keys(
-    problem: Problem, array: str, dim: int, strides: Strides, box_rows: int, promotion: int
-) -> TensorMap:
+def _keys(problem: Problem, array: str, dim: int, strides: Strides, box_rows: int) -> TensorMap:
     """A panel of rows of one head, of a sequence, of all of them packed, or of a page."""
     given = problem.given
     if given.page_size:
@@ -72,5 +69,5 @@ def _keys(
         strides=(outer, strides.head, strides.row, 1),
         box=(1, 1, box_rows, PANEL),
         swizzle_bytes=LINE_BYTES,
-        l2_promotion_bytes=promotion,
+        l2_promotion_bytes=_PROMOTION_BYTES,
     )

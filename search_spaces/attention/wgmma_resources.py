@@ -23,7 +23,8 @@ BLOCK_SHARED_BYTES = 1 << 10
 LOADER_REGISTERS = 24
 MAX_REGISTERS = 240  # that setmaxnreg gives here, in steps of 8
 OTHER_REGISTERS = 32  # limits, sums of rows, addresses; NVRTC 13 spills nothing above that
-BIAS_REGISTERS = 4  # more, where scores are capped or biased
+BIAS_REGISTERS = 4  # more, where scores are biased,
+SOFTCAP_REGISTERS = 28  # or capped, as the compiler computes many hyperbolic tangents at once
 INSTRUCTION_REGISTERS = 30  # beside the sums, that ptxas of CUDA 13 wants for one instruction
 
 
@@ -53,11 +54,6 @@ class Problem:
     def query_slices(self) -> int:
         """Products along a row of Q, the last one padded with zeros."""
         return ceil_divide(self.given.head_dim, SLICE)
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether scores are products times a factor, and nothing else."""
-        return not self.given.softcap and self.given.bias == "none"
 
     def packed_heads(self, pack_heads: bool) -> int:
         """Heads of Q among the rows of a tile."""
@@ -98,7 +94,10 @@ class Problem:
         weights = tile_n // 4 if overlap else tile_n // 16
         fragments = tile_n // 2 + weights + self.given.v_dim // 2
         queries = 4 * self.query_slices if query == "registers" else 0
-        return fragments + queries + OTHER_REGISTERS + (0 if self.is_linear else BIAS_REGISTERS)
+        further = BIAS_REGISTERS if self.given.bias != "none" else 0
+        if self.given.softcap:
+            further = SOFTCAP_REGISTERS
+        return fragments + queries + OTHER_REGISTERS + further
 
     def page_rows(self, tile_n: int) -> int:
         """Rows of a page that one copy loads; 0 without pages."""

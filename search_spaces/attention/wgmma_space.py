@@ -23,6 +23,8 @@ _WARP_ROWS = 16
 _TILES = (16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _MOST_TOGETHER = 256
+_MANY = 512  # keys of a sequence
+_LEAST_OF_MANY = 48  # in a tile; 64 rows of Q pass a unit's 128 bytes a clock in the time of 32
 _MEMORY = ("consumers", "tile_n", "stages", "store", "buffers")
 
 
@@ -33,7 +35,7 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
     return (
         choice("consumers", (1, 2, 3), f"warpgroups that multiply, {ROWS} rows of queries each"),
         choice("tile_n", _TILES, "keys of a tile"),
-        choice("stages", (1, 2, 3, 4, 6), "tiles of K, and of V, in shared memory"),
+        choice("stages", (1, 2, 3, 4), "tiles of K, and of V, in shared memory"),
         boolean("overlap", "the next scores are computed beside the product with V"),
         boolean("pingpong", "consumers take turns: one's softmax runs under the other's products"),
         choice("query", ("shared", "registers"), "where the products read Q"),
@@ -49,7 +51,6 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
             "store", ("tma", "direct"), "the output by shared memory and TMA, or from registers"
         ),
         power_of_two("buffers", 1, 4, "pieces of the output that a warp has on the way"),
-        choice("l2_promotion", (128, 256), "bytes that a load brings into L2 at least"),
     )
 
 
@@ -57,7 +58,7 @@ def constraints(problem: Problem, target: Target) -> tuple[Constraint, ...]:
     return (
         *_registers(problem),
         *_shared_memory(problem, target),
-        *_roles(problem),
+        *_roles(problem, target),
         *_rows(problem),
         *_splits(problem, target),
         *_residence(problem, target),
@@ -105,7 +106,7 @@ def _shared_memory(problem: Problem, target: Target) -> Iterator[Constraint]:
     )
 
 
-def _roles(problem: Problem) -> Iterator[Constraint]:
+def _roles(problem: Problem, target: Target) -> Iterator[Constraint]:
     yield Constraint(
         ("pingpong", "consumers"),
         lambda pingpong, consumers: not pingpong or consumers > 1,
@@ -116,7 +117,22 @@ def _roles(problem: Problem) -> Iterator[Constraint]:
         lambda pingpong, overlap: not pingpong or overlap,
         "turns are taken for both products of a step, which only overlap issues together",
     )
+    units = target.limit("units", 132)
+    yield Constraint(
+        ("consumers", "resident", "pack_heads"),
+        lambda consumers, resident, pack_heads: (
+            consumers * resident > 1 or problem.units(1, pack_heads, 1) <= units
+        ),
+        "while a warpgroup alone on a unit does its softmax, the tensor cores are idle; there are "
+        "tiles enough for two",
+    )
     kv_len = problem.given.kv_len
+    yield Constraint(
+        ("tile_n",),
+        lambda tile_n: tile_n >= _LEAST_OF_MANY or kv_len < _MANY,
+        f"products with fewer than {_LEAST_OF_MANY} keys take longer to read Q from shared memory "
+        f"than to multiply, which {kv_len} keys need not suffer",
+    )
     yield Constraint(
         ("tile_n",),
         lambda tile_n: tile_n == _TILES[0] or tile_n < 2 * kv_len,

@@ -96,6 +96,8 @@ def sized(**sizes: Any) -> Workload:
         (PLAIN, {"resident": 2, **ALONE}, "each of two blocks on a unit has 115712 bytes"),
         (PLAIN, ALONE | {"pingpong": True}, "nobody to take turns with"),
         (PLAIN, {"overlap": False}, "which only overlap issues together"),
+        (PLAIN, {"tile_n": 32}, "fewer than 48 keys take longer to read Q"),
+        (PLAIN, ALONE, "there are tiles enough for two"),
         (sized(kv_len=64), {}, "half or more would always be padding: there are 64"),
         (sized(kv_len=300), {"stages": 4}, "300 keys are fewer tiles of 128 than 4 stages"),
         (sized(kv_lens=(400,), page_size=96), {}, "pages of 96 keys or parts of one; 128 keys"),

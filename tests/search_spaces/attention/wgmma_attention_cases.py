@@ -84,7 +84,6 @@ def schedule(**knobs: Any) -> Schedule:
         "resident": 1,
         "store": "tma",
         "buffers": 1,
-        "l2_promotion": 256,
     }
     return Schedule.of(WGMMA_ATTENTION.name, WGMMA_ATTENTION.version, plain | knobs)
 
