@@ -102,7 +102,7 @@
 
 #define THREADS (32 * WARPS)
 #define BLOCK_ROWS (WARPS * WARP_ROWS)
-#define TILE_HEADS (HEADS / ROW_HEADS)                  // that have tiles of their own
+#define TILE_HEADS (HEADS / ROW_HEADS)  // that have tiles of their own
 #define TILES ((Q_LEN * ROW_HEADS + BLOCK_ROWS - 1) / BLOCK_ROWS)
 #define Q_TILE_BYTES (Q_REGISTERS ? 0 : BLOCK_ROWS * QK_WIDTH * 2)
 #define K_TILE_BYTES (TILE_KEYS * QK_WIDTH * STORED_KV_BYTES)
@@ -241,17 +241,17 @@ struct Own {
     float score_factor, factor;  // of scores: at once, and in the exponent
 };
 
-FUNCTION void score(Scores &scores, Own &own, const unsigned char *k_tile)
+FUNCTION void score_tile(Scores &scores, Own &own, const unsigned char *k_tile)
 {
     multiply_keys(scores, own.queries, own.q_tile, LOCAL_ID(0) / 32 * WARP_ROWS, k_tile);
 }
 
-FUNCTION void finish(Scores &scores, Own &own, int tile_key)
+FUNCTION void finish_tile(Scores &scores, Own &own, int tile_key)
 {
     finish_scores(scores, own.place, own.biases, tile_key, own.score_factor);
 }
 
-FUNCTION void weigh(Weights &weights, Scores &scores, Own &own)
+FUNCTION void weigh_tile(Weights &weights, Scores &scores, Own &own)
 {
     weigh(weights, scores, own.rows, own.sums, own.factor);
 }
@@ -284,9 +284,9 @@ FUNCTION void walk_tiles(const Walk &walk, Own &own)
         pages.look_up(walk.s, walk.key_of(step + STAGES));
         if (busy) {
             Scores scores;
-            score(scores, own, walk.k_tile(stage));
-            finish(scores, own, tile_key);
-            weigh(weights, scores, own);
+            score_tile(scores, own, walk.k_tile(stage));
+            finish_tile(scores, own, tile_key);
+            weigh_tile(weights, scores, own);
         }
         if (HALF_STEPS) {
             copy_wait<2 * STAGES - 2>();
@@ -322,7 +322,7 @@ FUNCTION void walk_ahead(const Walk &walk, Own &own)
     bool sees_tile = walk.steps > 0 && sees(own.place, walk.key_of(0));
     copy_wait<STAGES - 1>();
     __syncthreads();
-    if (sees_tile) score(scores, own, walk.k_tile(0));
+    if (sees_tile) score_tile(scores, own, walk.k_tile(0));
     int stage = 0, before = STAGES - 1;
     for (int step = 0; step < walk.steps; step++) {
         const int tile_key = walk.key_of(step);
@@ -336,15 +336,15 @@ FUNCTION void walk_ahead(const Walk &walk, Own &own)
         copy_commit();
         pages = next_pages;
         next_pages.look_up(walk.s, walk.key_of(step + STAGES + 1));
-        if (sees_tile) finish(scores, own, tile_key);
+        if (sees_tile) finish_tile(scores, own, tile_key);
         if (sees_tile && sees_next) {
-            score(next_scores, own, walk.k_tile(after(stage)));
-            weigh(weights, scores, own);
+            score_tile(next_scores, own, walk.k_tile(after(stage)));
+            weigh_tile(weights, scores, own);
             multiply_values(own.sums, weights, walk.v_tile(stage));
         } else {
-            if (sees_next) score(next_scores, own, walk.k_tile(after(stage)));
+            if (sees_next) score_tile(next_scores, own, walk.k_tile(after(stage)));
             if (sees_tile) {
-                weigh(weights, scores, own);
+                weigh_tile(weights, scores, own);
                 multiply_values(own.sums, weights, walk.v_tile(stage));
             }
         }
