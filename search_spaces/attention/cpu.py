@@ -6,15 +6,23 @@ from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 from search_spaces.attention.cpu_blocks import Blocks
+from search_spaces.attention.cpu_decode import CPU_DECODE_ATTENTION
 from search_spaces.attention.cpu_space import constraints, knobs
 from search_spaces.attention.cpu_stats import statistics
-from search_spaces.attention.cpu_vectors import kernel_text, unserved_reason
-from search_spaces.attention.defines import arguments
+from search_spaces.attention.cpu_vectors import (
+    kernel_source,
+    kernel_text,
+    lanes_of,
+    row_count,
+    unserved_reason,
+)
 from search_spaces.attention.op import ATTENTION
 from search_spaces.attention.parameters import Parameters
 from search_spaces.dialect import Dialect
-from search_spaces.kernel import KernelSource, KernelStats, Launch
+from search_spaces.kernel import KernelSource, KernelStats
 from search_spaces.space import SearchSpace
+
+FEW_LANES = 4  # so many times the lanes in use are more than the other template's overhead
 
 
 class Cpu:
@@ -26,7 +34,13 @@ class Cpu:
     dialects = ("opencl",)
 
     def rejects(self, workload: Workload, target: Target) -> str:
-        return unserved_reason(Parameters.of(workload), target)
+        given = Parameters.of(workload)
+        if reason := unserved_reason(given, target):
+            return reason
+        rows, lanes = row_count(given), lanes_of(target)
+        if rows <= lanes // FEW_LANES and not CPU_DECODE_ATTENTION.rejects(workload, target):
+            return f"{rows} rows would use {rows} of {lanes} lanes: made for these is cpu_decode"
+        return ""
 
     def space(self, workload: Workload, target: Target) -> SearchSpace:
         given = Parameters.of(workload)
@@ -42,13 +56,8 @@ class Cpu:
     def render(self, workload: Workload, schedule: Schedule, dialect: Dialect) -> KernelSource:
         given = Parameters.of(workload)
         blocks = Blocks.of(given, schedule)
-        names = ("q", "k", "v", *arguments(given))
-        return KernelSource(
-            dialect=dialect.name,
-            text=kernel_text(given, dialect, _defines(schedule, blocks), *_FILES),
-            launches=(Launch("attention", (blocks.count, 1, 1), (1, 1, 1), names),),
-            arrays=ATTENTION.arrays(workload),
-        )
+        text = kernel_text(given, dialect, _defines(schedule, blocks), *_FILES)
+        return kernel_source(workload, schedule, dialect, blocks.count, text)
 
 
 CPU_ATTENTION = Cpu()

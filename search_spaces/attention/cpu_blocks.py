@@ -22,6 +22,7 @@ class Blocks:
     tile_rows: int  # of a panel
     panels: int
     keys: int  # whose weights are kept
+    splits: int = 1  # parts of the keys
 
     @classmethod
     def of(cls, given: Parameters, schedule: Schedule) -> Blocks:
@@ -30,6 +31,7 @@ class Blocks:
             schedule["tile_vectors"] * schedule["lanes"],
             schedule["panels"],
             block_keys(schedule["block_keys"], schedule["tile_keys"]),
+            schedule["splits"],
         )
 
     @property
@@ -38,7 +40,8 @@ class Blocks:
 
     @property
     def count(self) -> int:
-        return kv_sequences(self.given) * ceil_divide(row_count(self.given), self.rows)
+        blocks = kv_sequences(self.given) * ceil_divide(row_count(self.given), self.rows)
+        return blocks * self.splits
 
     @property
     def weights_bytes(self) -> int:
@@ -64,7 +67,7 @@ class Blocks:
         first.
         """
         rounds = ceil_divide(self.count, units)
-        rows = row_count(self.given) * kv_sequences(self.given)
+        rows = row_count(self.given) * kv_sequences(self.given) * self.splits
         return rows / (rounds * units * self.rows)
 
 

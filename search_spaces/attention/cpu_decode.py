@@ -6,7 +6,7 @@ from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 from search_spaces import dtypes
-from search_spaces.attention.combine import combine_launch, partial_bytes, partial_results
+from search_spaces.attention.combine import partial_bytes
 from search_spaces.attention.cpu_decode_space import (
     MOST_ROWS,
     all_rows,
@@ -16,17 +16,17 @@ from search_spaces.attention.cpu_decode_space import (
 )
 from search_spaces.attention.cpu_vectors import (
     ceil_divide,
+    kernel_source,
     kernel_text,
     kv_sequences,
     lanes_of,
     row_count,
     unserved_reason,
 )
-from search_spaces.attention.defines import inputs, outputs
 from search_spaces.attention.op import ATTENTION
 from search_spaces.attention.parameters import Parameters
 from search_spaces.dialect import Dialect
-from search_spaces.kernel import KernelSource, KernelStats, Launch
+from search_spaces.kernel import KernelSource, KernelStats
 from search_spaces.space import SearchSpace
 
 
@@ -80,20 +80,11 @@ class CpuDecode:
         )
 
     def render(self, workload: Workload, schedule: Schedule, dialect: Dialect) -> KernelSource:
-        given, splits = Parameters.of(workload), schedule["splits"]
-        scratch = partial_results(given, splits)
-        results = tuple(each.name for each in scratch) or outputs(given)
-        groups = (kv_sequences(given) * splits, 1, 1)
-        main = Launch("attention", groups, (1, 1, 1), ("q", "k", "v", *inputs(given), *results))
+        given = Parameters.of(workload)
         defines = {name.upper(): int(schedule[name]) for name in schedule.values}
-        files = ("cpu_decode.cl",) if splits == 1 else ("combine.h", "cpu_decode.cl")
-        return KernelSource(
-            dialect=dialect.name,
-            text=kernel_text(given, dialect, defines, *files),
-            launches=(main,) if splits == 1 else (main, combine_launch(given)),
-            arrays=ATTENTION.arrays(workload),
-            scratch=scratch,
-        )
+        text = kernel_text(given, dialect, defines, "cpu_decode.cl")
+        groups = kv_sequences(given) * schedule["splits"]
+        return kernel_source(workload, schedule, dialect, groups, text)
 
 
 CPU_DECODE_ATTENTION = CpuDecode()

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from records.target import Target
 from search_spaces.attention.cpu_vectors import (
     FLOAT_BYTES,
+    MANY_GROUPS,
     ceil_divide,
     kv_sequences,
     lanes_of,
+    parts_of_keys,
     row_count,
 )
 from search_spaces.attention.parameters import Parameters
@@ -19,9 +21,6 @@ from search_spaces.space import Constraint, Knob, choice
 MOST_ROWS = 32  # twice the lanes of a vector, which the template `cpu` fills with them
 TILE_ROWS = (1, 2, 3, 4, 5, 6, 7, 8)
 BLOCK_KEYS = (16, 32, 64, 128, 256, 512)
-SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-LEAST_SPLIT_KEYS = 128  # of a part, about: what it costs to merge is little beside them
-MANY_GROUPS = 4  # for each core, balance any load
 
 
 def all_rows(rows: int, tile_rows: int) -> int:
@@ -45,7 +44,6 @@ def knobs(given: Parameters, target: Target) -> tuple[Knob, ...]:
     rows = row_count(given)
     vectors = ceil_divide(given.v_dim, lanes)
     blocks = [size for size in BLOCK_KEYS if size < given.kv_len]
-    parts = [count for count in SPLITS if count == 1 or count * LEAST_SPLIT_KEYS <= given.kv_len]
     return (
         choice("lanes", (lanes,), "floats of a vector: the hardware's"),
         choice("tile_rows", [size for size in TILE_ROWS if size <= rows], "rows of register tiles"),
@@ -56,7 +54,7 @@ def knobs(given: Parameters, target: Target) -> tuple[Knob, ...]:
             "vectors of V of the register tile of sums",
         ),
         choice("block_keys", BLOCK_KEYS[: len(blocks) + 1], "keys whose weights are kept"),
-        choice("splits", parts, "parts of the keys, each a work-item's"),
+        choice("splits", parts_of_keys(given), "parts of the keys, each a work-item's"),
     )
 
 

@@ -8,7 +8,14 @@ from itertools import product
 
 from records.target import Target
 from search_spaces.attention.cpu_blocks import Blocks, block_keys, must_copy
-from search_spaces.attention.cpu_vectors import ceil_divide, kv_sequences, lanes_of, row_count
+from search_spaces.attention.cpu_vectors import (
+    MANY_GROUPS,
+    ceil_divide,
+    kv_sequences,
+    lanes_of,
+    parts_of_keys,
+    row_count,
+)
 from search_spaces.attention.parameters import Parameters
 from search_spaces.cpu_target import STACK_BYTES, l1_bytes, l2_bytes, vector_registers
 from search_spaces.space import Constraint, Knob, choice
@@ -42,6 +49,7 @@ def knobs(given: Parameters, target: Target) -> tuple[Knob, ...]:
             (False, True) if several else (False,),
             "neighbouring groups are of different heads, rather than share K and V",
         ),
+        choice("splits", parts_of_keys(given), "parts of the keys, each a work-item's"),
     )
 
 
@@ -133,20 +141,36 @@ def _memory(given: Parameters, target: Target) -> Iterator[Constraint]:
 
 @cache
 def _best_share(given: Parameters, lanes: int, units: int) -> float:
-    cuts = product(_up_to(ceil_divide(row_count(given), lanes), TILE_VECTORS), PANELS)
-    return max(
-        Blocks(given, vectors * lanes, panels, 1).busy_share(units) for vectors, panels in cuts
+    """Of all cuts that are legal otherwise."""
+    vectors = _up_to(ceil_divide(row_count(given), lanes), TILE_VECTORS)
+    cuts = (
+        Blocks(given, vectors * lanes, panels, 1, splits)
+        for vectors, panels, splits in product(vectors, PANELS, parts_of_keys(given))
     )
+    return max(cut.busy_share(units) for cut in cuts if _is_worth(cut, units))
+
+
+def _is_worth(cut: Blocks, units: int) -> bool:
+    return cut.splits == 1 or cut.count <= MANY_GROUPS * units
 
 
 def _balance(given: Parameters, target: Target) -> Iterator[Constraint]:
     units = target.limit("units", 1)
     least = LEAST_BUSY * _best_share(given, lanes_of(target), units)
+    names = ("lanes", "tile_vectors", "panels", "splits")
+
+    def cut(lanes: int, vectors: int, panels: int, splits: int) -> Blocks:
+        return Blocks(given, vectors * lanes, panels, 1, splits)
+
     yield Constraint(
-        ("lanes", "tile_vectors", "panels"),
-        lambda lanes, vectors, panels: (
-            Blocks(given, vectors * lanes, panels, 1).busy_share(units) >= least
-        ),
-        "blocks of {panels} panels of {tile_vectors} vectors leave lanes or some of the "
-        f"{units} cores without work for more than {1 - least:.0%} of the time",
+        names,
+        lambda *sizes: _is_worth(cut(*sizes), units),
+        f"{{splits}} parts of the keys make more than {MANY_GROUPS} blocks for each of {units} "
+        "cores: each is merged and balances no better",
+    )
+    yield Constraint(
+        names,
+        lambda *sizes: cut(*sizes).busy_share(units) >= least,
+        "blocks of {panels} panels of {tile_vectors} vectors in {splits} parts leave lanes or some "
+        f"of the {units} cores without work for more than {1 - least:.0%} of the time",
     )

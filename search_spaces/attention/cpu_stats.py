@@ -5,6 +5,7 @@ from __future__ import annotations
 from records.schedule import Schedule
 from records.target import Target
 from search_spaces import dtypes
+from search_spaces.attention.combine import partial_bytes
 from search_spaces.attention.cpu_blocks import Blocks
 from search_spaces.attention.cpu_vectors import FLOAT_BYTES, row_count
 from search_spaces.attention.portable_stats import Walks
@@ -17,10 +18,12 @@ def statistics(
     """`work` and `traffic_bytes`: the op's own floors.
 
     `flops` counts whole tiles: rows and keys that are not there, or not seen. `l2_bytes`: every
-    block reads the keys and values that it sees. The working set is all that a work-item keeps.
+    block reads the keys and values that it sees; partial results are written and read once. The
+    working set is all that a work-item keeps.
     """
     given = blocks.given
     vectors, keys, dims = (schedule[f"tile_{name}"] for name in ("vectors", "keys", "dims"))
+    scratch_bytes = partial_bytes(given, blocks.splits)
     group = given.queries_per_kv_head
     tiles = Walks.of(given, blocks.tile_rows, keys, group)
     walks = Walks.of(given, blocks.rows, blocks.keys, group)
@@ -32,10 +35,12 @@ def statistics(
         registers=(max(keys, dims) * vectors + vectors + 1) * schedule["lanes"],
         flops=max(work, tile_flops * tiles.total * given.kv_heads),
         useful_flops=work,
-        dram_bytes=float(traffic_bytes),
-        l2_bytes=float(walks.total * given.kv_heads * blocks.keys * key_bytes),
+        dram_bytes=float(traffic_bytes + 2 * scratch_bytes),
+        l2_bytes=float(walks.total * given.kv_heads * blocks.keys * key_bytes + 2 * scratch_bytes),
         working_set_bytes=float(blocks.private_bytes(schedule["copy_k"], schedule["copy_v"])),
         vector_lanes=schedule["lanes"],
+        launches=1 if blocks.splits == 1 else 2,
+        scratch_bytes=scratch_bytes,
         extra=_extra(blocks, schedule, target, walks),
     )
 

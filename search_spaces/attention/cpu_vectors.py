@@ -6,13 +6,21 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 
+from records.schedule import Schedule
 from records.target import Target
-from search_spaces.attention.defines import sequence_text, workload_defines
+from records.workload import Workload
+from search_spaces.attention.combine import combine_launch, combine_text, partial_results
+from search_spaces.attention.defines import inputs, outputs, sequence_text, workload_defines
+from search_spaces.attention.op import ATTENTION
 from search_spaces.attention.parameters import Parameters
 from search_spaces.cpu_target import native_lanes
 from search_spaces.dialect import Dialect
+from search_spaces.kernel import KernelSource, Launch
 
 FLOAT_BYTES = 4
+SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)  # parts of the keys
+LEAST_SPLIT_KEYS = 128  # of a part, about: what it costs to merge is little beside them
+MANY_GROUPS = 4  # for each core, balance any load
 MAX_ROWS = 2**27  # rows of a block beyond the last stay below 2**31
 
 
@@ -36,6 +44,12 @@ def kv_sequences(given: Parameters) -> int:
     return given.batch * given.kv_heads
 
 
+def parts_of_keys(given: Parameters) -> tuple[int, ...]:
+    """What the keys may be cut into."""
+    most = max(1, given.kv_len // LEAST_SPLIT_KEYS)
+    return tuple(parts for parts in SPLITS if parts <= most)
+
+
 def unserved_reason(given: Parameters, target: Target) -> str:
     """`""`, or why no template for CPUs serves it."""
     if target.backend not in ("opencl", "sim") or not target.is_cpu:
@@ -56,15 +70,35 @@ def kernel_text(
 ) -> str:
     """The prelude, the workload, `defines`, then these files of this folder."""
     lines = [f"#define {name} {value}" for name, value in {**_types(given), **defines}.items()]
+    merging = [combine_text()] if defines["SPLITS"] > 1 else []
     parts = (
         dialect.prelude,
         workload_defines(given, dialect),
         "\n".join(lines) + "\n",
         sequence_text(),
         _text("cpu_vectors.h"),
+        *merging,
         *(_text(file) for file in files),
     )
     return "\n".join(parts)
+
+
+def kernel_source(
+    workload: Workload, schedule: Schedule, dialect: Dialect, groups: int, text: str
+) -> KernelSource:
+    """The kernel `attention` of work-items for themselves, and the one that merges its parts."""
+    given = Parameters.of(workload)
+    parts = partial_results(given, schedule["splits"])
+    results = tuple(each.name for each in parts) or outputs(given)
+    arguments = ("q", "k", "v", *inputs(given), *results)
+    main = Launch("attention", (groups, 1, 1), (1, 1, 1), arguments)
+    return KernelSource(
+        dialect=dialect.name,
+        text=text,
+        launches=(main, combine_launch(given)) if parts else (main,),
+        arrays=ATTENTION.arrays(workload),
+        scratch=parts,
+    )
 
 
 def _types(given: Parameters) -> dict[str, int]:

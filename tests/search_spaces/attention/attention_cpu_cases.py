@@ -117,6 +117,7 @@ def schedule(**knobs: Any) -> Schedule:
         "copy_k": False,
         "copy_v": False,
         "heads_first": False,
+        "splits": 1,
     }
     return Schedule.of(CPU_ATTENTION.name, CPU_ATTENTION.version, plain | knobs)
 

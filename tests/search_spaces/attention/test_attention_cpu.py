@@ -47,7 +47,8 @@ class Cpu(TemplateConformance):
 
     @pytest.fixture
     def workloads(self) -> Sequence[Workload]:
-        return (*EVERY.values(), LONG, DECODING)
+        served = [each for each in EVERY.values() if not CPU_ATTENTION.rejects(each, AVX512)]
+        return (*served, LONG)
 
 
 class TestCpuWithAvx512(Cpu):
@@ -114,6 +115,7 @@ def test_they_are_registered() -> None:
             AVX512,
             "more rows than it counts in 32 bits; cut them",
         ),
+        (CPU_ATTENTION, DECODING, AVX512, "4 rows would use 4 of 16 lanes: made for these is cpu_"),
         (CPU_DECODE_ATTENTION, LONG, AVX512, "up to 32 rows that share a head of K and V, not 102"),
         (CPU_DECODE_ATTENTION, EVERY["pages"], AVX512, "rows of at least a vector, 16 elements"),
         (CPU_DECODE_ATTENTION, DECODING, cpu(kind="gpu"), "made for CPUs"),
@@ -135,6 +137,10 @@ def test_what_they_cannot_do_is_rejected_in_words(
         (
             attention(heads=8, q_len=1024, head_dim=64, dtype="bfloat16"),
             {"panels": 8, "copy_k": True, "copy_v": True},
+        ),
+        (  # few blocks
+            attention(heads=16, kv_heads=1, q_len=4, kv_len=8192, head_dim=128),
+            {"splits": 4},
         ),
     ],
     ids=str,
@@ -165,6 +171,7 @@ def test_good_schedules_of_few_rows_are_legal() -> None:
             "of 8 panels and 96 keys exceed the 786432 bytes that the stack",
         ),
         (attention(heads=1, q_len=64, head_dim=64), {"tile_vectors": 4}, "cores without work"),
+        (PLAIN, {"splits": 2}, "2 parts of the keys make more than 4 blocks for each of 2 cores"),
         (EVERY["pages"], {"copy_k": False}, "not legal"),
         (EVERY["plain"], {"heads_first": True}, "not legal"),
     ],

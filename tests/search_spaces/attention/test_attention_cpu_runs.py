@@ -31,8 +31,10 @@ from records.workload import Workload
 from search_spaces import dtypes
 from search_spaces.attention import attention
 from search_spaces.attention.cpu import CPU_ATTENTION
+from search_spaces.attention.cpu_blocks import must_copy
 from search_spaces.attention.cpu_decode import CPU_DECODE_ATTENTION
 from search_spaces.attention.op import ATTENTION
+from search_spaces.attention.parameters import Parameters
 from search_spaces.dialect import OPENCL
 from search_spaces.kernel import KernelSource, Launch
 from search_spaces.template import Template
@@ -80,6 +82,13 @@ _EDGES = schedule(
 @pytest.mark.parametrize("workload", ODD, ids=str)
 def test_every_edge_at_once(backend: Backend, workload: Workload) -> None:
     assert_right(backend, CPU_ATTENTION, workload, _EDGES)
+
+
+@pytest.mark.parametrize("workload", ODD[1::2], ids=str)
+def test_parts_of_the_keys(backend: Backend, workload: Workload) -> None:
+    """Some without keys."""
+    chosen = schedule(lanes=8, tile_keys=5, block_keys=10, copy_k=True, copy_v=True, splits=7)
+    assert_right(backend, CPU_ATTENTION, workload, chosen)
 
 
 @pytest.mark.parametrize("workload", FEW[::3], ids=str)
@@ -134,17 +143,14 @@ def small_cases() -> list[tuple[Template, Workload, Schedule]]:
     """Vectors of 4 and tiles of 3, so that what there is, is more than one of each."""
     tile = {"lanes": 4, "tile_vectors": 1, "tile_keys": 3, "tile_dims": 3, "block_keys": 6}
     copied = {"copy_k": True, "copy_v": True, "panels": 2, "unroll": 4}
-    in_place = schedule(**tile, heads_first=True)
     cases: list[tuple[Template, Workload, Schedule]] = []
-    for workload in EVERY.values():
-        (sample,) = sampled(CPU_ATTENTION, workload, SSE, 1)
-        chosen = schedule(**tile, **copied) if sample["copy_k"] else in_place
-        cases.append((CPU_ATTENTION, workload, chosen))
+    for index, workload in enumerate(EVERY.values()):
+        given, splits = Parameters.of(workload), 1 + index % 2
+        own = copied if must_copy(given) else {"heads_first": True}
+        cases.append((CPU_ATTENTION, workload, schedule(**tile, **own, splits=splits)))
         if CPU_DECODE_ATTENTION.rejects(workload, SSE) == "":
-            few = decode_schedule(
-                lanes=4, tile_rows=2, tile_vectors=2, block_keys=8, splits=1 + len(cases) % 2
-            )
-            cases.append((CPU_DECODE_ATTENTION, workload, few))
+            few = {"lanes": 4, "tile_rows": 2, "tile_vectors": 2, "block_keys": 8}
+            cases.append((CPU_DECODE_ATTENTION, workload, decode_schedule(**few, splits=splits)))
     return cases
 
 
@@ -168,7 +174,7 @@ def test_no_access_out_of_bounds(tmp_path: Path) -> None:
     [
         ("(masked ? MIN_OF(i, count - 1) : i) * K_ROW", "i * K_ROW"),
         ("(MIN_OF(row, row_count - 1) / HEADS_PER_KV_HEAD)", "((row) / HEADS_PER_KV_HEAD)"),
-        ("any_to - any_from, TILE_DIMS)", "BLOCK_KEYS, TILE_DIMS)"),
+        ("TILE_ROWS, count, TILE_DIMS)", "TILE_ROWS, BLOCK_KEYS, TILE_DIMS)"),
     ],
 )
 def test_an_access_out_of_bounds_would_be_seen(tmp_path: Path, right: str, wrong: str) -> None:

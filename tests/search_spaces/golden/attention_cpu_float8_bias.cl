@@ -121,6 +121,7 @@ FUNCTION float float8_e4m3_to_float(uchar bits)
 #define HEADS_FIRST 0
 #define LANES 16
 #define PANELS 3
+#define SPLITS 1
 #define TILE_DIMS 8
 #define TILE_KEYS 8
 #define TILE_VECTORS 1
@@ -560,7 +561,27 @@ FUNCTION VECTOR vector_tanh(const VECTOR x)
 #ifndef TILE_VECTORS
 #define TILE_VECTORS 2  // vectors of rows in a panel, and in the register tiles
 #endif
+#ifndef SPLITS
+#define SPLITS 1  // parts that the keys of a block of rows are cut into
+#endif
 #define TILE_ROWS (TILE_VECTORS * LANES)
+
+// Where results go: to the output, or, of a part of the keys, to what combine.h merges.
+#if SPLITS > 1
+#define RESULT_PARAMETERS GLOBAL float *RESTRICT partial_out, GLOBAL float *RESTRICT partial_sums
+#define RESULT partial_out
+#define RESULT_TYPE float
+#define RESULT_OFFSET(head, query) (partial_offset(lse_offset(s, head, query), part) * V_DIM)
+#define TO_RESULT(value) (value)
+#define WRITE_VECTOR(value, to) JOIN(vstore, LANES)(value, 0, to)
+#else
+#define RESULT_PARAMETERS GLOBAL STORED *RESTRICT out LSE_PARAMETER
+#define RESULT out
+#define RESULT_TYPE STORED
+#define RESULT_OFFSET(head, query) out_offset(s, head, query)
+#define TO_RESULT(value) FLOAT_TO_STORED(value)
+#define WRITE_VECTOR(value, to) write_stored(value, to)
+#endif
 
 // TILE_ROWS rows of Q, from `row` on, times `factor`.
 FUNCTION void load_queries(GLOBAL const STORED *q, float *panel, const Sequence s,
@@ -586,18 +607,20 @@ FUNCTION void load_queries(GLOBAL const STORED *q, float *panel, const Sequence 
     }
 }
 
-// Those that exist of TILE_ROWS rows of the output: sums / totals * factor, 0 where no key is seen.
-FUNCTION void store_sums(GLOBAL STORED *out, const float *sums, const float *totals,
+// Those that exist of TILE_ROWS rows of the output: sums / totals * factor, 0 where no key is seen;
+// of a part of the keys the sums themselves.
+FUNCTION void store_sums(GLOBAL RESULT_TYPE *to, const float *sums, const float *totals,
                          const Sequence s, const int kv_head, const int row_count, const int row,
-                         const float factor)
+                         const int part, const float factor)
 {
     for (int l = 0; l < TILE_ROWS && row + l < row_count; l += LANES) {
         const int count = MIN_OF(LANES, row_count - row - l);
         const VECTOR total = LOAD(totals + l);
-        const VECTOR scale = select(factor / total, (VECTOR)(0.0f), total == 0.0f);
-        OFFSET at[LANES];
+        VECTOR scale = select(factor / total, (VECTOR)(0.0f), total == 0.0f);
+        if (SPLITS > 1) scale = (VECTOR)(1.0f);
+        size_t at[LANES];
         for (int i = 0; i < LANES; ++i)
-            at[i] = out_offset(s, HEAD_OF(row + l + i), QUERY_OF(row + l + i));
+            at[i] = RESULT_OFFSET(HEAD_OF(row + l + i), QUERY_OF(row + l + i));
         int d = 0;
         for (; d + LANES <= V_DIM; d += LANES) {
             VECTOR square[LANES];
@@ -607,12 +630,12 @@ FUNCTION void store_sums(GLOBAL STORED *out, const float *sums, const float *tot
             transpose(square);
 #pragma unroll
             for (int i = 0; i < LANES; ++i)
-                if (i < count) write_stored(square[i], out + at[i] + d);
+                if (i < count) WRITE_VECTOR(square[i], to + at[i] + d);
         }
         for (; d < V_DIM; ++d) {
             float lanes[LANES] ALIGNED;
             STORE(LOAD(sums + d * TILE_ROWS + l) * scale, lanes);
-            for (int i = 0; i < count; ++i) out[at[i] + d] = FLOAT_TO_STORED(lanes[i]);
+            for (int i = 0; i < count; ++i) to[at[i] + d] = TO_RESULT(lanes[i]);
         }
     }
 }
@@ -643,7 +666,8 @@ FUNCTION void copy_row(GLOBAL const STORED_KV *from, float *to, const int count)
 // exponents refer to is raised only where a score lies SLACK or more above it: in float32 a weight
 // may as well be 2^SLACK as 1. FlashAttention-4 does the same.
 //
-//   attention:  groups (BATCH x KV_HEADS x BLOCKS, 1, 1) of one work-item
+//   attention:  groups (BATCH x KV_HEADS x BLOCKS x SPLITS, 1, 1) of one work-item
+//   combine:    merges parts of the keys (combine.h), where SPLITS > 1
 
 #ifndef KERNEL
 #include "../dialects/opencl.h"
@@ -892,12 +916,30 @@ FUNCTION void add_values(V_SPACE const V_TYPE *value, const float *weights, floa
 
 // ---- A work-item
 
+#if ALIBI
+#define BEGIN_BIAS(rows, l, query, head) \
+    (rows).slope[l] = BIAS_OF(s, head).slope, (rows).position[l] = query_position(s, query)
+#elif BIAS
+#define BEGIN_BIAS(rows, l, query, head) \
+    (rows).bias_row[l] = BIAS_OF(s, head).first - bias + (OFFSET)(query) * KV_LEN
+#else
+#define BEGIN_BIAS(rows, l, query, head)
+#endif
+
+// The rows of a panel from `row` on, before the first key; a macro for what BIAS_OF reads.
+#define BEGIN_ROWS(rows, row)                                                            \
+    for (int l = 0; l < TILE_ROWS; ++l) {                                                \
+        const int query = QUERY_OF((row) + l);                                           \
+        (rows).shift[l] = 0.0f, (rows).limit[l] = -FLT_MAX, (rows).total[l] = 0.0f;      \
+        (rows).first[l] = first_key(s, query), (rows).end[l] = end_key(s, query);        \
+        BEGIN_BIAS(rows, l, query, HEAD_OF((row) + l));                                  \
+    }
+
 KERNEL GROUP_SIZE(1, 1, 1)
 void attention(GLOBAL const STORED *RESTRICT q, GLOBAL const STORED_KV *RESTRICT k,
-               GLOBAL const STORED_KV *RESTRICT v INPUT_PARAMETERS,
-               GLOBAL STORED *RESTRICT out LSE_PARAMETER)
+               GLOBAL const STORED_KV *RESTRICT v INPUT_PARAMETERS, RESULT_PARAMETERS)
 {
-    const int group = GROUP_ID(0);
+    const int group = GROUP_ID(0) / SPLITS, part = GROUP_ID(0) % SPLITS;
     const int each = HEADS_FIRST ? group % (BATCH * KV_HEADS) : group / BLOCKS;
     const int block = HEADS_FIRST ? group / (BATCH * KV_HEADS) : group % BLOCKS;
     const int kv_head = each % KV_HEADS;
@@ -923,24 +965,13 @@ void attention(GLOBAL const STORED *RESTRICT q, GLOBAL const STORED_KV *RESTRICT
         const int row = first_row + panel * TILE_ROWS;
         load_queries(q, panels[panel], s, kv_head, row_count, row, SCORE_FACTOR);
         clear(sums[panel], V_DIM * TILE_ROWS);
-        for (int l = 0; l < TILE_ROWS; ++l) {
-            const int query = QUERY_OF(row + l), head = HEAD_OF(row + l);
-            rows[panel].shift[l] = 0.0f;
-            rows[panel].limit[l] = -FLT_MAX;
-            rows[panel].total[l] = 0.0f;
-            rows[panel].first[l] = first_key(s, query);
-            rows[panel].end[l] = end_key(s, query);
-#if ALIBI
-            rows[panel].slope[l] = BIAS_OF(s, head).slope;
-            rows[panel].position[l] = query_position(s, query);
-#elif BIAS
-            rows[panel].bias_row[l] = BIAS_OF(s, head).first - bias + (OFFSET)query * KV_LEN;
-#endif
-        }
+        BEGIN_ROWS(rows[panel], row);
     }
 
-    const int end = rows[panel_count - 1].end[TILE_ROWS - 1];
-    for (int key = rows[0].first[0]; key < end; key += BLOCK_KEYS) {
+    const int from = rows[0].first[0], to = rows[panel_count - 1].end[TILE_ROWS - 1];
+    const int share = ROUND_UP(CEIL_DIV(MAX_OF(to - from, 0), SPLITS), TILE_KEYS);
+    const int end = MIN_OF(from + (part + 1) * share, to);
+    for (int key = from + part * share; key < end; key += BLOCK_KEYS) {
         const int block_end = MIN_OF(key + BLOCK_KEYS, end);
 #if COPY_K
         for (int j = key; j < block_end; ++j)
@@ -958,40 +989,48 @@ void attention(GLOBAL const STORED *RESTRICT q, GLOBAL const STORED_KV *RESTRICT
 #endif
         for (int panel = 0; panel < panel_count; ++panel) {
             Rows *own = rows + panel;
-            float *to = sums[panel];
+            float *to_sums = sums[panel];
             // Any row sees keys of [any_from, any_to), every one all those of [all_from, all_to).
             const int any_from = MAX_OF(key, own->first[0]);
             const int any_to = MIN_OF(block_end, own->end[TILE_ROWS - 1]);
             const int all_from = own->first[TILE_ROWS - 1], all_to = MIN_OF(any_to, own->end[0]);
+            const int count = any_to - any_from;
 #if BIAS
-            load_bias(bias, weights, own, any_from, any_to - any_from);
+            load_bias(bias, weights, own, any_from, count);
 #endif
             for (int j = any_from; j < any_to; j += TILE_KEYS) {
                 K_SPACE const K_TYPE *tile = keys + (OFFSET)(j - key) * K_ROW;
+                const int done = j - any_from, left = MIN_OF(TILE_KEYS, any_to - j);
                 if (j >= all_from && j + TILE_KEYS <= all_to)
-                    weigh(tile, panels[panel], weights, to, own, j, TILE_KEYS, j - any_from, 0);
+                    weigh(tile, panels[panel], weights, to_sums, own, j, TILE_KEYS, done, 0);
                 else
-                    weigh(tile, panels[panel], weights, to, own, j, MIN_OF(TILE_KEYS, any_to - j),
-                          j - any_from, 1);
+                    weigh(tile, panels[panel], weights, to_sums, own, j, left, done, 1);
             }
             V_SPACE const V_TYPE *first = values + (OFFSET)(any_from - key) * V_ROW;
             int d = 0;
             for (; d + TILE_DIMS <= V_DIM; d += TILE_DIMS)
-                add_values(first + d, weights, to + d * TILE_ROWS, any_to - any_from, TILE_DIMS);
+                add_values(first + d, weights, to_sums + d * TILE_ROWS, count, TILE_DIMS);
 #if TAIL_DIMS
-            add_values(first + d, weights, to + d * TILE_ROWS, any_to - any_from, TAIL_DIMS);
+            add_values(first + d, weights, to_sums + d * TILE_ROWS, count, TAIL_DIMS);
 #endif
         }
     }
 
     for (int panel = 0; panel < panel_count; ++panel) {
         const int row = first_row + panel * TILE_ROWS;
-        store_sums(out, sums[panel], rows[panel].total, s, kv_head, row_count, row,
+        store_sums(RESULT, sums[panel], rows[panel].total, s, kv_head, row_count, row, part,
                    VALUE_FACTOR);
-#if LSE
-        for (int l = 0; l < TILE_ROWS && row + l < row_count; ++l)
-            lse[lse_offset(s, HEAD_OF(row + l), QUERY_OF(row + l))] =
-                natural_lse(-rows[panel].shift[l], rows[panel].total[l]);
+#if SPLITS > 1 || LSE
+        for (int l = 0; l < TILE_ROWS && row + l < row_count; ++l) {
+            const OFFSET number = lse_offset(s, HEAD_OF(row + l), QUERY_OF(row + l));
+            const float largest = -rows[panel].shift[l], total = rows[panel].total[l];
+#if SPLITS > 1
+            partial_sums[partial_offset(number, part) * 2] = largest;
+            partial_sums[partial_offset(number, part) * 2 + 1] = total;
+#else
+            lse[number] = natural_lse(largest, total);
+#endif
+        }
 #endif
     }
 }
