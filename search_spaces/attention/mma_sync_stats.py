@@ -7,6 +7,7 @@ from records.target import Target
 from search_spaces.attention.combine import partial_bytes
 from search_spaces.attention.mma_sync_resources import Problem, registers, shared_bytes, tiles
 from search_spaces.attention.warp_operands import (
+    MAX_REGISTERS,
     MAX_RESIDENT_WARPS,
     RESERVED_SHARED_BYTES,
     STATIC_SHARED_BYTES,
@@ -14,6 +15,8 @@ from search_spaces.attention.warp_operands import (
 )
 from search_spaces.kernel import KernelStats
 from search_spaces.matmul.tiling import ceil_divide
+
+_SPARE_REGISTERS = 28  # of a thread, beside those needed: the mean over NVRTC 13's kernels
 
 
 def statistics(
@@ -76,12 +79,16 @@ def _l2_bytes(problem: Problem, schedule: Schedule, key_tiles: int) -> float:
 
 
 def _resident(problem: Problem, schedule: Schedule, target: Target) -> int:
-    """Blocks that a unit holds at a time: as shared memory, registers and warps allow."""
+    """Blocks that a unit holds at a time: as shared memory, registers and warps allow.
+
+    Compilers take more registers than they need, as long as the blocks asked for find theirs.
+    """
     own_shared = shared_bytes(problem, schedule) + RESERVED_SHARED_BYTES
+    taken = min(MAX_REGISTERS, registers(problem, schedule) + _SPARE_REGISTERS)
+    by_registers = target.limit("registers", 65536) // (taken * WARP * schedule["warps"])
     limits: tuple[int, ...] = (
         (target.limit("shared_bytes", STATIC_SHARED_BYTES) + RESERVED_SHARED_BYTES) // own_shared,
-        target.limit("registers", 65536)
-        // (registers(problem, schedule) * WARP * schedule["warps"]),
+        max(schedule["resident"], by_registers),
         MAX_RESIDENT_WARPS // schedule["warps"],
     )
     return max(1, min(limits))
@@ -95,9 +102,10 @@ def _extra(
     `flops_per_fragment_byte`: products of a warp over what it reads from shared memory for them.
     `flight_bytes`: copies under way on a unit, which must cover bandwidth times latency.
     `resident_warps`: of a unit. `waves`: rounds of blocks on the whole device; `tail`: share of
-    the last round that has work. `rounds`: tiles of keys that a block walks, on average, and
-    `longest`: that its longest one does, in units of these. `exponentials_per_flop` on special
-    units, which make 16 a cycle while tensor cores make thousands of flops.
+    the last round that has work. `rounds`: tiles of keys that a block walks, on average;
+    `longest`: those of the longest one, over that. `exponentials_per_flop`: on special units,
+    which make 16 a cycle while tensor cores make thousands of flops. `heads_in_flight`: whose K
+    and V blocks read at the same time.
     """
     given, warp_rows, tile_keys = problem.given, schedule["warp_rows"], schedule["tile_keys"]
     widths = problem.qk_width + problem.v_width
