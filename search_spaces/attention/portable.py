@@ -20,6 +20,7 @@ from search_spaces.kernel import KernelSource, KernelStats, Launch
 from search_spaces.space import SearchSpace
 
 _CONVERTED = ("bfloat16", "float8_e4m3", "float8_e5m2")  # by instructions of newer GPUs in CUDA
+_TEXTS = ("portable_schedule.h", "portable_tiles.h", "portable.cl")
 
 
 class Portable:
@@ -66,7 +67,7 @@ class Portable:
             _defines(schedule),
             sequence_text(),
             *([combine_text()] if schedule["splits"] > 1 else []),
-            _kernel_text(),
+            *map(_text, _TEXTS),
         )
         return KernelSource(
             dialect=dialect.name,
@@ -90,8 +91,8 @@ def _space(given: Parameters, target: Target) -> SearchSpace:
 
 
 @cache
-def _kernel_text() -> str:
-    return resources.files("search_spaces.attention").joinpath("portable.cl").read_text()
+def _text(name: str) -> str:
+    return resources.files("search_spaces.attention").joinpath(name).read_text()
 
 
 def _defines(schedule: Schedule) -> str:

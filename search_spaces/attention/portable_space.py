@@ -21,9 +21,7 @@ from search_spaces.dtypes import storage
 from search_spaces.space import Constraint, Knob, choice, power_of_two
 
 VECTOR_ACCESS_BYTES = 16  # the widest memory access of one GPU work-item
-MAX_LOOP_BODY = (
-    1024  # multiply-adds; 16 KiB of NVIDIA's instructions, below its L1 instruction cache
-)
+MAX_LOOP_BODY = 1024  # multiply-adds; 16 KiB of NVIDIA's instructions, below its L1 cache of them
 MAX_UNROLLED = 2048  # the same of weights in registers, whose loop over keys is unrolled
 MAX_GROUPS = 2**31 - 1  # CUDA's limit on the x axis of a grid
 _BESIDE_A_ROW = 16  # elements of weights, padding and maxima for each row, at least

@@ -223,13 +223,14 @@ def test_the_kernel_text_compiles_by_itself_as_opencl(backend: Backend) -> None:
 
 
 def test_the_kernel_text_compiles_with_its_defaults_as_cuda() -> None:
-    header = (TEXT.parent / "sequence.h").read_text()
-    result = compiled(plain("cuda", CUDA.prelude + header + TEXT.read_text()), "sm_80")
+    names = ("sequence.h", "portable_schedule.h", "portable_tiles.h", "portable.cl")
+    text = "".join((TEXT.parent / name).read_text() for name in names)
+    result = compiled(plain("cuda", CUDA.prelude + text), "sm_80")
     assert "attention" in result.registers
 
 
 def test_every_knob_has_a_default_and_a_comment_in_the_text() -> None:
-    text = TEXT.read_text()
+    text = (TEXT.parent / "portable_schedule.h").read_text()
     for knob in PORTABLE_ATTENTION.space(WORKLOADS[0], GPU).knobs:
         name = knob.name.upper()
         assert re.search(rf"#ifndef {name}\n#define {name} \d+ +// \w+", text), name

@@ -100,7 +100,7 @@ def workloads(draw: Any) -> Workload:
         return attention(**sizes, **common)
     lengths = draw(LENGTHS)
     q_lens, kv_lens = [q for q, _ in lengths], [kv for _, kv in lengths]
-    common |= {"kv_lens": kv_lens, "kv_len": max(1, *kv_lens, 1)}
+    common |= {"kv_lens": kv_lens, "kv_len": max(1, *kv_lens)}
     if draw(st.booleans()) and max(q_lens) > 0:
         return attention(**common | {"q_lens": q_lens, "layout": "bshd"})
     return attention(**common, q_len=draw(st.integers(1, 8)))

@@ -534,29 +534,11 @@ KERNEL GROUP_SIZE(COMBINE_THREADS, 1, 1) void combine(
 
 #endif
 
-// out = softmax(scores) V: tiles of Q, K and V in local memory as float32, scores and sums in
-// registers, one pass over the keys (FlashAttention's online softmax, in powers of two).
-//
-// A work-group takes BLOCK_Q rows and walks along their keys in steps of BLOCK_K. A row is a query
-// of one head, or, with PACK_HEADS, of each head that shares K and V. Work-items stand in a grid of
-// THREADS_Q x THREADS_K. Work-item (y, x) computes, of every THREADS_Q-th row from y on, the scores
-// of every THREADS_K-th key from x on, and later runs of LANES columns of the output, every
-// THREADS_K-th run from x on. So a row's maximum and sum belong to the same work-items in both
-// products, and weights change hands in local memory, within their row. Each step:
-//
-//   scores = Q K^T, row maxima, weights = exp2(scores - maximum), sums = sums * shrink + weights V
-//
-// Rows beyond the last one repeat it and are not written; so do keys, which are hidden.
-//
-//   attention:  groups as `tile_of` numbers them; writes out and lse, or its part of the keys' sums
-//   combine:    merges the parts (combine.h), only if SPLITS > 1
+// The schedule of portable.cl, with a default for each knob, and what follows from it. Stands after
+// sequence.h.
 
-#ifndef KERNEL
-#include "../dialects/opencl.h"
-#endif
-#ifndef SEQUENCE_H
-#include "sequence.h"
-#endif
+#ifndef PORTABLE_SCHEDULE_H
+#define PORTABLE_SCHEDULE_H
 
 // ---- The schedule
 
@@ -645,6 +627,14 @@ KERNEL GROUP_SIZE(COMBINE_THREADS, 1, 1) void combine(
 #define LOCAL_FLOATS \
     (BLOCK_Q * PITCH_D + TILES_KV + TILE_W + (REDUCE_LOCAL ? BLOCK_Q * THREADS_K : 0))
 
+#endif
+
+// Tiles of portable.cl: from global to local memory as float32, and their products in registers.
+// Stands after portable_schedule.h.
+
+#ifndef PORTABLE_TILES_H
+#define PORTABLE_TILES_H
+
 // ---- Vectors of 1, 2 or 4 elements, aligned to their size
 
 #define READER(name, type, space)                                                \
@@ -681,50 +671,10 @@ READER(read_kv, STORED_KV, GLOBAL)
 READER(read_local, float, LOCAL)
 WRITER(write_local, float, LOCAL)
 
-// ---- Rows of this group
-
-typedef struct {
-    int tile, part, head, sequence;  // `head`: the first one of its rows
-} Place;
-
-FUNCTION Place tile_of(int group)
-{
-    Place place;
-#if LONGEST_FIRST  // heads and sequences before tiles, and tiles backwards
-    place.part = group % SPLITS, group /= SPLITS;
-    place.head = group % TILE_HEADS * ROW_HEADS, group /= TILE_HEADS;
-    place.sequence = group % BATCH;
-    place.tile = TILES - 1 - group / BATCH;
-#else  // neighbours share K and V
-    place.tile = group % TILES, group /= TILES;
-    place.part = group % SPLITS, group /= SPLITS;
-    place.head = group % TILE_HEADS * ROW_HEADS;
-    place.sequence = group / TILE_HEADS;
-#endif
-    return place;
-}
+// ---- Rows: of the head `first_head`, or of it and the following ones side by side
 
 FUNCTION int row_query(int row) { return row / ROW_HEADS; }
 FUNCTION int row_head(int row, int first_head) { return first_head + row % ROW_HEADS; }
-
-// Keys from `begin` to `end` are seen by some of the rows and belong to this part; those from
-// `all_begin` to `all_end` are seen by every row.
-typedef struct {
-    int begin, end, all_begin, all_end;
-} Keys;
-
-FUNCTION Keys keys_of(Sequence s, int first_row, int last_row, int part)
-{
-    const int first_query = row_query(first_row), last_query = row_query(last_row);
-    const int begin = first_key(s, first_query), end = end_key(s, last_query);
-    const int steps = (end - begin + BLOCK_K - 1) / BLOCK_K;
-    const int part_keys = (steps + SPLITS - 1) / SPLITS * BLOCK_K;
-    Keys keys;
-    keys.begin = begin + part * part_keys;
-    keys.end = end - keys.begin < part_keys ? end : keys.begin + part_keys;
-    keys.all_begin = first_key(s, last_query), keys.all_end = end_key(s, first_query);
-    return keys;
-}
 
 // ---- From global to local memory, through registers: pieces of VECTOR neighbours along a row
 //
@@ -906,6 +856,83 @@ FUNCTION void multiply_values(float weights[THREAD_Q][THREAD_K], LOCAL const flo
     }
 }
 #endif
+
+#endif
+
+// out = softmax(scores) V: tiles of Q, K and V in local memory as float32, scores and sums in
+// registers, one pass over the keys (FlashAttention's online softmax, in powers of two).
+//
+// A work-group takes BLOCK_Q rows and walks along their keys in steps of BLOCK_K. A row is a query
+// of one head, or, with PACK_HEADS, of each head that shares K and V. Work-items stand in a grid of
+// THREADS_Q x THREADS_K. Work-item (y, x) computes, of every THREADS_Q-th row from y on, the scores
+// of every THREADS_K-th key from x on, and later runs of LANES columns of the output, every
+// THREADS_K-th run from x on. So a row's maximum and sum belong to the same work-items in both
+// products, and weights change hands in local memory, within their row. Each step:
+//
+//   scores = Q K^T, row maxima, weights = exp2(scores - maximum), sums = sums * shrink + weights V
+//
+// Rows beyond the last one repeat it and are not written; so do keys, which are hidden.
+//
+//   attention:  groups as `tile_of` numbers them; writes out and lse, or its part of the keys' sums
+//   combine:    merges the parts (combine.h), only if SPLITS > 1
+
+#ifndef KERNEL
+#include "../dialects/opencl.h"
+#endif
+#ifndef SEQUENCE_H
+#include "sequence.h"
+#endif
+#ifndef PORTABLE_SCHEDULE_H
+#include "portable_schedule.h"
+#endif
+#ifndef PORTABLE_TILES_H
+#include "portable_tiles.h"
+#endif
+#if SPLITS > 1 && !defined(COMBINE_H)
+#include "combine.h"
+#endif
+
+// ---- Rows of this group
+
+typedef struct {
+    int tile, part, head, sequence;  // `head`: the first one of its rows
+} Place;
+
+FUNCTION Place tile_of(int group)
+{
+    Place place;
+#if LONGEST_FIRST  // heads and sequences before tiles, and tiles backwards
+    place.part = group % SPLITS, group /= SPLITS;
+    place.head = group % TILE_HEADS * ROW_HEADS, group /= TILE_HEADS;
+    place.sequence = group % BATCH;
+    place.tile = TILES - 1 - group / BATCH;
+#else  // neighbours share K and V
+    place.tile = group % TILES, group /= TILES;
+    place.part = group % SPLITS, group /= SPLITS;
+    place.head = group % TILE_HEADS * ROW_HEADS;
+    place.sequence = group / TILE_HEADS;
+#endif
+    return place;
+}
+
+// Keys from `begin` to `end` are seen by some of the rows and belong to this part; those from
+// `all_begin` to `all_end` are seen by every row.
+typedef struct {
+    int begin, end, all_begin, all_end;
+} Keys;
+
+FUNCTION Keys keys_of(Sequence s, int first_row, int last_row, int part)
+{
+    const int first_query = row_query(first_row), last_query = row_query(last_row);
+    const int begin = first_key(s, first_query), end = end_key(s, last_query);
+    const int steps = (end - begin + BLOCK_K - 1) / BLOCK_K;
+    const int part_keys = (steps + SPLITS - 1) / SPLITS * BLOCK_K;
+    Keys keys;
+    keys.begin = begin + part * part_keys;
+    keys.end = end - keys.begin < part_keys ? end : keys.begin + part_keys;
+    keys.all_begin = first_key(s, last_query), keys.all_end = end_key(s, first_query);
+    return keys;
+}
 
 // ---- Softmax
 
