@@ -30,6 +30,7 @@ from search_spaces.kernel import KernelSource, KernelStats, Launch
 from search_spaces.space import SearchSpace
 
 _HEADERS = ("decode_schedule.h", "warp_tiles.h", "warp_softmax.h", "warp_products.h")
+_PATHS = {True: "attention/decode_mma.h", False: "attention/decode_vector.h"}
 
 
 class Decode:
@@ -75,6 +76,7 @@ class Decode:
             kernel_text("attention/exponentials.h"),
             sequence_text(),
             *(kernel_text(f"attention/{name}") for name in _HEADERS),
+            kernel_text(_PATHS[schedule["use_mma"]]),
             *([combine_text()] if scratch else []),
             kernel_text("attention/decode.cu"),
         )
@@ -106,7 +108,7 @@ def _rejected_sizes(given: Parameters) -> str:
 
 
 def _rejected_registers(problem: Problem) -> str:
-    needed = problem.registers(FRAGMENT, problem.keys_of_load, q_registers=False)
+    needed = problem.registers(True, FRAGMENT, problem.keys_of_load, q_registers=False)
     if needed <= MAX_REGISTERS:
         return ""
     given = problem.given

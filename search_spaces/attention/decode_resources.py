@@ -26,6 +26,12 @@ _FEATURE_REGISTERS = {16: 16, 32: 28}
 _FEATURE_REGISTERS_OF_ROWS = 20  # of each 16 rows more
 _HIDDEN_COPIES = 16  # of a thread and tile: so many need no registers of their own
 _FLOAT_BYTES = 4
+PIECE = 8  # elements of 16 bytes
+
+
+def line_lanes(width: int) -> int:
+    """Lanes that share a line of 2-byte elements, 16 bytes each: as in decode_vector.h."""
+    return max(2, 1 << (width // PIECE - 1).bit_length())
 
 
 @dataclass(frozen=True)
@@ -71,12 +77,29 @@ class Problem(Operands):
         sums = warps_keys * (self.v_width + 8 + 2) + 2  # of a row: padded, with marks; the total's
         return max(q_tile + rings, kept_rows * sums * _FLOAT_BYTES)
 
-    def registers(self, warp_rows: int, tile_keys: int, q_registers: bool) -> int:
+    @property
+    def has_vector_path(self) -> bool:
+        """Whether multiply-add units can do it: one row, and lanes that share lines alike."""
+        lanes = (line_lanes(self.qk_width), line_lanes(self.v_width))
+        return self.rows == 1 and self.kv_bytes == 2 and lanes[0] == lanes[1]
+
+    def rows_multiplied(self, use_mma: bool, warp_rows: int, warps_rows: int) -> int:
+        """Of one head of K, padding included."""
+        if not use_mma:
+            return self.rows
+        return self.row_blocks(warp_rows, warps_rows) * warp_rows * warps_rows
+
+    def registers(self, use_mma: bool, warp_rows: int, tile_keys: int, q_registers: bool) -> int:
         """32-bit registers of a thread: sums of the output, scores, Q, and the rest.
 
         A lane keeps 4 of 16 x 8 sums, and 2 x 2 neighbours of 16 x 16 elements of Q. Weights take
-        the place of the scores.
+        the place of the scores. Without tensor cores it keeps 16 bytes' elements of both, and two
+        more on their way.
         """
+        if not use_mma:
+            scores = tile_keys * line_lanes(self.qk_width) // WARP
+            others = self._other_registers(tile_keys) + self._feature_registers(tile_keys, 1)
+            return 4 * PIECE + scores + others
         sums = self.v_width // 8 * 4
         scores = tile_keys // 8 * 4
         queries = self.qk_width // FRAGMENT * 4 if q_registers else 4

@@ -10,6 +10,9 @@
 
 // ---- The schedule
 
+#ifndef USE_MMA
+#define USE_MMA 1  // 1: rows are multiplied by tensor cores; 0: a single one by multiply-add units
+#endif
 #ifndef WARP_ROWS
 #define WARP_ROWS 16  // rows of a warp: 16 or 32
 #endif
@@ -63,5 +66,14 @@
 #define Q_TILE_BYTES (Q_REGISTERS ? 0 : BLOCK_ROWS * QK_WIDTH * 2)
 #define K_TILE_BYTES (TILE_KEYS * QK_WIDTH * STORED_KV_BYTES)
 #define STAGE_BYTES (K_TILE_BYTES + TILE_KEYS * V_WIDTH * STORED_KV_BYTES)
+
+// ---- What warps leave in shared memory
+
+#define PITCH (V_WIDTH + 8)  // floats of a row there: eight rows apart by eight banks
+
+// What is known of a row: the unit of its weights, in log2, and their sum.
+struct Mark {
+    float base, sum;
+};
 
 #endif

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from records.target import Target
@@ -23,10 +24,12 @@ MAX_RESIDENT = 4
 _SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _MOST_SPLITS = 256
 CLUSTERS_SINCE = 90
+REGISTER_KNOBS = ("use_mma", "warp_rows", "tile_keys", "q_registers")
 
 
 def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
     return (
+        choice("use_mma", _paths(problem), "multiply on tensor cores, or a single row without"),
         choice("warp_rows", (16, 32), "rows of a warp: queries of heads that share a head of K"),
         power_of_two("warps_rows", 1, 4, "warps of a block with the same keys and other rows"),
         power_of_two("warps_keys", 1, 8, "warps of a block that cut a tile of keys"),
@@ -39,6 +42,10 @@ def knobs(problem: Problem, target: Target) -> tuple[Knob, ...]:
         choice("lazy_rescale", (True, False), "weights may grow before sums are scaled down"),
         choice("resident", (1, 2, 3, MAX_RESIDENT), "blocks that share a unit, and its registers"),
     )
+
+
+def _paths(problem: Problem) -> tuple[bool, ...]:
+    return (True, False) if problem.has_vector_path else (True,)
 
 
 def _tiles(problem: Problem) -> tuple[int, ...]:
@@ -101,17 +108,21 @@ def _blocks(problem: Problem, target: Target) -> Iterator[Constraint]:
 
 def _registers(problem: Problem, target: Target) -> Iterator[Constraint]:
     yield Constraint(
-        ("warp_rows", "tile_keys", "q_registers"),
+        ("use_mma", "q_registers"),
+        lambda use_mma, q_registers: use_mma or q_registers,
+        "multiply-add units take Q from registers, where a single row has room",
+    )
+    yield Constraint(
+        REGISTER_KNOBS,
         lambda *sizes: problem.registers(*sizes) <= MAX_REGISTERS,
         f"a thread has at most {MAX_REGISTERS} registers; sums of {{warp_rows}} rows and scores "
         "of {tile_keys} keys need more, and would spill to memory",
     )
     available = target.limit("registers", 65536)
     yield Constraint(
-        ("warp_rows", "tile_keys", "q_registers", "warps_rows", "warps_keys", "resident"),
-        lambda warp_rows, tile_keys, q_registers, warps_rows, warps_keys, resident: (
-            problem.registers(warp_rows, tile_keys, q_registers) * WARP * warps_rows * warps_keys
-            <= available // resident
+        (*REGISTER_KNOBS, "warps_rows", "warps_keys", "resident"),
+        lambda *values: (
+            problem.registers(*values[:4]) * WARP * math.prod(values[4:6]) <= available // values[6]
         ),
         f"a unit has {available} registers for {{resident}} block(s); {{warps_rows}}x"
         "{warps_keys} warps of {warp_rows} rows need more",

@@ -6,6 +6,7 @@ from records.schedule import Schedule
 from records.target import Target
 from search_spaces.attention.combine import partial_bytes
 from search_spaces.attention.decode_resources import Problem
+from search_spaces.attention.decode_space import REGISTER_KNOBS
 from search_spaces.attention.warp_operands import (
     MAX_RESIDENT_WARPS,
     RESERVED_SHARED_BYTES,
@@ -14,6 +15,8 @@ from search_spaces.attention.warp_operands import (
 )
 from search_spaces.kernel import KernelStats
 from search_spaces.matmul.tiling import ceil_divide
+
+_ROW_KNOBS = ("use_mma", "warp_rows", "warps_rows")
 
 
 def groups(problem: Problem, schedule: Schedule) -> tuple[int, int, int]:
@@ -49,8 +52,7 @@ def statistics(
     given = problem.given
     blocks, sequences, _ = groups(problem, schedule)
     scratch_bytes = partial_bytes(given, schedule["splits"])
-    names = ("warp_rows", "tile_keys", "q_registers")
-    registers = problem.registers(*(schedule[name] for name in names))
+    registers = problem.registers(*(schedule[name] for name in REGISTER_KNOBS))
     keys = problem.walked_keys(schedule["warps_keys"] * schedule["tile_keys"])
     row_blocks = problem.row_blocks(schedule["warp_rows"], schedule["warps_rows"])
     kv_bytes = keys * given.kv_heads * (given.head_dim + given.v_dim) * problem.kv_bytes
@@ -74,8 +76,7 @@ def statistics(
 def _flops(problem: Problem, schedule: Schedule, keys: int) -> float:
     """Two a product, with the padding of rows, keys and head dimensions; the sums of parts."""
     given = problem.given
-    block_rows = schedule["warp_rows"] * schedule["warps_rows"]
-    rows = problem.row_blocks(schedule["warp_rows"], schedule["warps_rows"]) * block_rows
+    rows = problem.rows_multiplied(*(schedule[name] for name in _ROW_KNOBS))
     products = given.kv_heads * rows * keys * (problem.qk_width + problem.v_width)
     splits = schedule["splits"]
     additions = given.heads * given.total_q * given.v_dim * (splits if splits > 1 else 0)
@@ -110,8 +111,7 @@ def _extra(
     capacity = max(1, target.limit("units", 1)) * resident
     waves = blocks * sequences / capacity
     tiles = problem.most_tiles(ring_warps, schedule["tile_keys"])
-    block_rows = schedule["warp_rows"] * schedule["warps_rows"]
-    padded = problem.row_blocks(schedule["warp_rows"], schedule["warps_rows"]) * block_rows
+    padded = problem.rows_multiplied(*(schedule[name] for name in _ROW_KNOBS))
     key_bytes = (given.head_dim + given.v_dim) * problem.kv_bytes
     part_keys = max(1, problem.seen_keys // schedule["splits"])
     part_bytes = 8 * problem.rows * given.v_dim if schedule["splits"] > 1 else 0

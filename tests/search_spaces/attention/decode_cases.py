@@ -140,6 +140,7 @@ FLOAT8 = (
 def schedule(**knobs: Any) -> Schedule:
     """A plain schedule with some knobs changed; legal only where its space says so."""
     plain = {
+        "use_mma": True,
         "warp_rows": 16,
         "warps_rows": 1,
         "warps_keys": 4,

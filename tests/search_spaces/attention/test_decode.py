@@ -46,7 +46,11 @@ def test_it_is_registered() -> None:
     [
         (LLAMA, gpu("sm_75"), "not CUDA from sm_80 on"),
         (LLAMA, Target.of("opencl", "Some GPU", "any", {}), "not CUDA from sm_80 on"),
-        (attention(heads=1, q_len=1, kv_len=9, head_dim=8), GPU, "float16 and bfloat16, not float32"),
+        (
+            attention(heads=1, q_len=1, kv_len=9, head_dim=8),
+            GPU,
+            "float16 and bfloat16, not float32",
+        ),
         (attention(heads=1, q_len=17, head_dim=8, **HALF), GPU, "at most 16 queries.*not 17"),
         (
             attention(heads=1, q_len=1, kv_len=9, head_dim=8, v_dim=12, **HALF),
@@ -70,6 +74,24 @@ def test_what_it_cannot_do_is_rejected_in_words(
 ) -> None:
     with pytest.raises(AssertionError, match=reason):
         assert DECODE_ATTENTION.rejects(workload, target) == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "paths"),
+    [
+        ({"heads": 8, "q_len": 1}, (True, False)),
+        ({"heads": 8, "q_len": 2}, (True,)),
+        ({"heads": 8, "kv_heads": 4, "q_len": 1}, (True,)),
+        ({"heads": 8, "q_len": 1, "kv_dtype": "float8_e5m2"}, (True,)),
+        ({"heads": 8, "q_len": 1, "v_dim": 32}, (True,)),
+    ],
+)
+def test_a_single_row_needs_no_tensor_cores(
+    given: dict[str, Any], paths: tuple[object, ...]
+) -> None:
+    workload = attention(**{"kv_len": 512, "head_dim": 128, **HALF, **given})
+    space = DECODE_ATTENTION.space(workload, GPU)
+    assert next(knob.values for knob in space.knobs if knob.name == "use_mma") == paths
 
 
 def test_clusters_are_offered_where_there_are_some() -> None:
@@ -103,6 +125,7 @@ def test_parts_are_offered_that_fill_the_device_exactly() -> None:
         (LLAMA, GPU, {"stages": 8, "resident": 2}, "bytes of shared memory for 2 block"),
         (LLAMA, gpu(registers=8192), {}, "a unit has 8192 registers for 1 block"),
         (WORKLOADS[-1], GPU, {}, "at most 255 registers"),
+        (WORKLOADS[1], GPU, {"use_mma": False, "q_registers": False}, "take Q from registers"),
         (LLAMA, GPU, {"warp_rows": 32}, "half or more lie beyond row 4"),
         (WORKLOADS[5], GPU, {}, "half or more lie beyond the 4 that are seen"),
         (
@@ -151,6 +174,7 @@ GOLDEN_CASES = {
     "decode_bfloat16": (LLAMA, schedule(stages=4)),
     "decode_paged_split": (PAGED[0], schedule(splits=2, even_parts=False, warps_keys=2)),
     "decode_cluster": (LLAMA, schedule(cluster=4, tile_keys=32)),
+    "decode_vector": (WORKLOADS[1], schedule(use_mma=False, warps_keys=2, stages=2)),
     "decode_float8": (FLOAT8[0], schedule(tile_keys=32, warps_keys=2, stages=2)),
 }
 

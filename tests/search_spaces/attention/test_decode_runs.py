@@ -114,6 +114,32 @@ def _ratios(
         yield error_ratio(workload, inputs, found)
 
 
+@pytest.mark.parametrize(
+    "workload",
+    [
+        WORKLOADS[1],
+        attention(
+            heads=3,
+            q_len=1,
+            kv_lens=(77, 0, 130),
+            page_size=8,
+            head_dim=40,
+            window=50,
+            bias="alibi",
+            lse=True,
+            **HALF,
+        ),
+        attention(heads=2, q_len=1, kv_lens=(77, 200), head_dim=256, softcap=3.0, **BFLOAT),
+        attention(heads=4, q_len=1, kv_len=90, head_dim=8, bias="head", layout="bshd", **BFLOAT),
+    ],
+    ids=str,
+)
+def test_a_single_row_without_tensor_cores(workload: Workload, tmp_path: Path) -> None:
+    chosen = schedule(use_mma=False, warps_keys=2, stages=2)
+    assert DECODE_ATTENTION.space(workload, GPU).violations(chosen.values) == []
+    assert_right_in_emulation(DECODE_ATTENTION, workload, chosen, tmp_path)
+
+
 def test_parts_are_added_in_a_fixed_order(tmp_path: Path) -> None:
     workload = attention(heads=4, kv_heads=1, q_len=1, kv_len=1000, head_dim=64, **HALF)
     source = DECODE_ATTENTION.render(workload, schedule(splits=4), CUDA)
@@ -163,6 +189,11 @@ LENGTHS: dict[str, Any] = {"heads": 32, "kv_heads": 8, "kv_lens": (4096, 100) * 
         ("sm_80", {"kv_len": 4096}, {"stages": 4}),
         ("sm_90a", {"kv_len": 4096}, {"stages": 2, "resident": 3, "splits": 2}),
         ("sm_100a", {"kv_len": 4096}, {"stages": 3, "tile_keys": 32, "cluster": 8}),
+        (
+            "sm_90a",
+            {"kv_len": 4096, "kv_heads": 32},
+            {"use_mma": False, "resident": 4, "stages": 2},
+        ),
         ("sm_90a", {"kv_len": 4096, "q_len": 16}, {"warps_rows": 2, "q_registers": False}),
         ("sm_90a", {**LENGTHS, "page_size": 16}, {"resident": 2}),
         ("sm_89", {**LENGTHS, "page_size": 16, "kv_dtype": "float8_e4m3"}, {"tile_keys": 32}),
@@ -218,6 +249,7 @@ def test_the_kernel_text_compiles_with_its_defaults() -> None:
         "attention/warp_tiles.h",
         "attention/warp_softmax.h",
         "attention/warp_products.h",
+        "attention/decode_mma.h",
         "attention/decode.cu",
     )
     text = "\n".join((TEXTS / name).read_text() for name in names)

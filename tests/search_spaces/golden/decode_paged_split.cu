@@ -177,6 +177,7 @@ FUNCTION float float8_e5m2_to_float(unsigned char bits) { return half_to_float((
 #define SPLITS 2
 #define STAGES 3
 #define TILE_KEYS 16
+#define USE_MMA 1
 #define WARP_ROWS 16
 #define WARPS_KEYS 2
 #define WARPS_ROWS 1
@@ -667,6 +668,9 @@ FUNCTION float natural_lse(float largest, float sum)
 
 // ---- The schedule
 
+#ifndef USE_MMA
+#define USE_MMA 1  // 1: rows are multiplied by tensor cores; 0: a single one by multiply-add units
+#endif
 #ifndef WARP_ROWS
 #define WARP_ROWS 16  // rows of a warp: 16 or 32
 #endif
@@ -720,6 +724,15 @@ FUNCTION float natural_lse(float largest, float sum)
 #define Q_TILE_BYTES (Q_REGISTERS ? 0 : BLOCK_ROWS * QK_WIDTH * 2)
 #define K_TILE_BYTES (TILE_KEYS * QK_WIDTH * STORED_KV_BYTES)
 #define STAGE_BYTES (K_TILE_BYTES + TILE_KEYS * V_WIDTH * STORED_KV_BYTES)
+
+// ---- What warps leave in shared memory
+
+#define PITCH (V_WIDTH + 8)  // floats of a row there: eight rows apart by eight banks
+
+// What is known of a row: the unit of its weights, in log2, and their sum.
+struct Mark {
+    float base, sum;
+};
 
 #endif
 
@@ -1417,6 +1430,76 @@ FUNCTION void begin(Rows &rows, Sums &sums)
 
 #endif
 
+// A warp's rows multiplied by tensor cores: what decode.cu does with a tile of keys, and what it
+// leaves for the merge. Stands after warp_products.h.
+
+#ifndef DECODE_MMA_H
+#define DECODE_MMA_H
+
+// What a warp has, and has found so far.
+struct Found {
+    Queries queries;
+    Biases biases;
+    Rows rows;
+    Sums sums;
+};
+
+FUNCTION void begin(Found &found) { begin(found.rows, found.sums); }
+
+// Of Q: the warp's rows, from the block's row `first` on.
+FUNCTION void read_queries(Found &found, const QueryLines<ROW_HEADS> &lines, int first)
+{
+#pragma unroll
+    for (int step = 0; step < QK_WIDTH / 16; step++) {
+#pragma unroll
+        for (int i = 0; i < FRAGMENTS; i++)
+            read_queries(found.queries[step * Q_REGISTERS][i], lines, first + i * 16, step);
+    }
+}
+
+// A tile of K, and behind it one of V, of the keys from `key` on.
+FUNCTION void take_tile(Found &found, const Place &place, const unsigned char *q_tile, int row,
+                        const unsigned char *tile, int key, float score_factor, float factor)
+{
+    Scores scores;
+    Weights weights;
+    multiply_keys(scores, found.queries, q_tile, row, tile);
+    finish_scores(scores, place, found.biases, key, score_factor);
+    weigh(weights, scores, found.rows, found.sums, factor);
+    multiply_values(found.sums, weights, tile + K_TILE_BYTES);
+}
+
+// A warp's sums to `parts`, KEPT_ROWS x PITCH, and `marks`, KEPT_ROWS; its first row is `first`.
+FUNCTION void share(float *parts, Mark *marks, int first, const Found &found, float factor)
+{
+    const int lane = LOCAL_ID(0) % 32;
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS; i++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int row = first + i * 16 + half * 8 + lane / 4;
+            const float sum = sum_of_row(found.rows[i][half].sum);
+            if (row >= KEPT_ROWS) continue;
+            if (lane % 4 == 0) {
+                const float base = sum > 0.0f ? found.rows[i][half].largest * factor : MINUS_INFINITY;
+                const Mark mark = {base, sum};
+                marks[row] = mark;
+            }
+#pragma unroll
+            for (int columns = 0; columns < V_WIDTH / 16; columns++) {
+#pragma unroll
+                for (int pair = 0; pair < 2; pair++) {
+                    const float(*own)[4] = &found.sums[i][2 * columns];
+                    *(float2 *)(parts + row * PITCH + pair_column(columns, pair)) =
+                        make_float2(pair_value(own, half, pair, 0), pair_value(own, half, pair, 1));
+                }
+            }
+        }
+    }
+}
+
+#endif
+
 // Merges the results of parts of the keys: stands after sequence.h, in both dialects.
 //
 // A kernel whose keys are cut into SPLITS parts writes, for each of its rows and each part, also
@@ -1534,6 +1617,12 @@ KERNEL GROUP_SIZE(COMBINE_THREADS, 1, 1) void combine(
 #ifndef WARP_PRODUCTS_H
 #include "warp_products.h"
 #endif
+#if USE_MMA && !defined(DECODE_MMA_H)
+#include "decode_mma.h"
+#endif
+#if !USE_MMA && !defined(DECODE_VECTOR_H)
+#include "decode_vector.h"
+#endif
 #if SPLITS > 1 && !defined(COMBINE_H)
 #include "combine.h"
 #endif
@@ -1606,17 +1695,6 @@ FUNCTION void meet_at_ring()
         __syncthreads();
 }
 
-// Of Q to registers: the warp's rows, from the block's row `first` on.
-FUNCTION void read_rows(Queries &queries, const QueryLines<ROW_HEADS> &lines, int first)
-{
-#pragma unroll
-    for (int step = 0; step < QK_WIDTH / 16; step++) {
-#pragma unroll
-        for (int i = 0; i < FRAGMENTS; i++)
-            read_queries(queries[step * Q_REGISTERS][i], lines, first + i * 16, step);
-    }
-}
-
 // ---- Which keys are whose
 
 // Tiles of a block: `count` from `first` on.
@@ -1636,43 +1714,6 @@ FUNCTION Cut cut_of(int cut, int first_seen, int end_seen)
 }
 
 // ---- The sums of warps, merged
-
-#define PITCH (V_WIDTH + 8)  // floats of a row in shared memory: eight rows apart by eight banks
-
-// What a warp knows of a row: the unit of its weights, in log2, and their sum.
-struct Mark {
-    float base, sum;
-};
-
-// A warp's sums to `parts`, KEPT_ROWS x PITCH, and `marks`, KEPT_ROWS; its first row is `first`.
-FUNCTION void share(float *parts, Mark *marks, int first, const Sums &sums, const Rows &rows,
-                    float factor)
-{
-    const int lane = LOCAL_ID(0) % 32;
-#pragma unroll
-    for (int i = 0; i < FRAGMENTS; i++) {
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int row = first + i * 16 + half * 8 + lane / 4;
-            const float sum = sum_of_row(rows[i][half].sum);
-            if (row >= KEPT_ROWS) continue;
-            if (lane % 4 == 0) {
-                const float base = sum > 0.0f ? rows[i][half].largest * factor : MINUS_INFINITY;
-                const Mark mark = {base, sum};
-                marks[row] = mark;
-            }
-#pragma unroll
-            for (int columns = 0; columns < V_WIDTH / 16; columns++) {
-#pragma unroll
-                for (int pair = 0; pair < 2; pair++) {
-                    const float(*own)[4] = &sums[i][2 * columns];
-                    *(float2 *)(parts + row * PITCH + pair_column(columns, pair)) =
-                        make_float2(pair_value(own, half, pair, 0), pair_value(own, half, pair, 1));
-                }
-            }
-        }
-    }
-}
 
 // What the warps of a block shared.
 struct OfWarps {
@@ -1828,18 +1869,15 @@ KERNEL IN_CLUSTERS __launch_bounds__(THREADS, RESIDENT) void attend(
     }
     int page = pages[STAGES - 1];
 
-    Queries queries;
+    Found found;
+    begin(found);
+    BIASES_OF(found.biases, place);
     if (Q_REGISTERS) {
-        read_rows(queries, q_lines, warp_row);
+        read_queries(found, q_lines, warp_row);
     } else {
         copy_wait<STAGES - 2>();  // it came with the first tile
         __syncthreads();
     }
-    Sums sums;
-    Rows rows;
-    begin(rows, sums);
-    Biases biases;
-    BIASES_OF(biases, place);
 
     const float score_factor = SCORE_FACTOR, factor = LATE_FACTOR ? score_factor : 1.0f;
     int stage = 0, before = STAGES - 1;
@@ -1850,15 +1888,9 @@ KERNEL IN_CLUSTERS __launch_bounds__(THREADS, RESIDENT) void attend(
             copy_keys_and_values(ring + before * STAGE_BYTES, source, KEY_OF(step + STAGES - 1), page);
         copy_commit();
         page = look_up(source, KEY_OF(step + STAGES));
-        if (sees(place, KEY_OF(step))) {
-            const unsigned char *k_tile = ring + stage * STAGE_BYTES;
-            Scores scores;
-            Weights weights;
-            multiply_keys(scores, queries, shared, warp_row, k_tile);
-            finish_scores(scores, place, biases, KEY_OF(step), score_factor);
-            weigh(weights, scores, rows, sums, factor);
-            multiply_values(sums, weights, k_tile + K_TILE_BYTES);
-        }
+        if (sees(place, KEY_OF(step)))
+            take_tile(found, place, shared, warp_row, ring + stage * STAGE_BYTES, KEY_OF(step),
+                      score_factor, factor);
         before = stage;
         stage = stage + 1 == STAGES ? 0 : stage + 1;
     }
@@ -1868,7 +1900,7 @@ KERNEL IN_CLUSTERS __launch_bounds__(THREADS, RESIDENT) void attend(
     __syncthreads();
     float *const parts = (float *)shared;  // WARPS_KEYS x KEPT_ROWS x PITCH
     Mark *const marks = (Mark *)(parts + WARPS_KEYS * KEPT_ROWS * PITCH);
-    share(parts + warp_keys * KEPT_ROWS * PITCH, marks + warp_keys * KEPT_ROWS, warp_row, sums, rows,
+    share(parts + warp_keys * KEPT_ROWS * PITCH, marks + warp_keys * KEPT_ROWS, warp_row, found,
           factor);
     __syncthreads();
     const OfWarps of_warps = {parts, marks};

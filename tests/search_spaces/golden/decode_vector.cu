@@ -1,0 +1,1922 @@
+// Neutral names of the portable kernels, in CUDA C++. Needs no header of the CUDA toolkit.
+
+typedef unsigned short ushort;
+
+#define KERNEL extern "C" __global__
+#define GROUP_SIZE(x, y, z) __launch_bounds__((x) * (y) * (z))
+#define FUNCTION __device__ __forceinline__
+#define GLOBAL
+#define LOCAL
+#define LOCAL_ARRAY(type, name, count) __shared__ __align__(16) type name[count]
+#define RESTRICT __restrict__
+#define BARRIER() __syncthreads()
+#define GROUP_ID(axis) GROUP_ID_##axis
+#define GROUP_ID_0 ((int)blockIdx.x)
+#define GROUP_ID_1 ((int)blockIdx.y)
+#define GROUP_ID_2 ((int)blockIdx.z)
+#define LOCAL_ID(axis) LOCAL_ID_##axis
+#define LOCAL_ID_0 ((int)threadIdx.x)
+#define LOCAL_ID_1 ((int)threadIdx.y)
+#define LOCAL_ID_2 ((int)threadIdx.z)
+#define FMA(x, y, z) fma(x, y, z)
+
+// A vector of 2 or 4 elements with members x, y (z, w). CUDA's own are not there for every type.
+template <typename T> struct __align__(2 * sizeof(T)) Vector2 { T x, y; };
+template <typename T> struct __align__(sizeof(T) < 8 ? 4 * sizeof(T) : 16) Vector4 { T x, y, z, w; };
+#define VECTOR2(type) Vector2<type>
+#define VECTOR4(type) Vector4<type>
+
+// float16 is kept as its bits in a ushort.
+FUNCTION float half_to_float(ushort bits)
+{
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
+FUNCTION ushort float_to_half(float value)
+{
+    ushort bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
+
+// Arithmetic in float16: what sums need, and no more.
+struct half {
+    ushort bits;
+    __device__ __forceinline__ half() {}
+    __device__ __forceinline__ half(float value) : bits(float_to_half(value)) {}
+    __device__ __forceinline__ operator float() const { return half_to_float(bits); }
+};
+FUNCTION half half_of_bits(ushort bits)
+{
+    half value;
+    value.bits = bits;
+    return value;
+}
+FUNCTION half fma(half x, half y, half z)
+{
+    ushort bits;
+    asm("fma.rn.f16 %0, %1, %2, %3;" : "=h"(bits) : "h"(x.bits), "h"(y.bits), "h"(z.bits));
+    return half_of_bits(bits);
+}
+#define HALF_OF_BITS(bits) half_of_bits(bits)
+
+// Conversions of bfloat16 and float8, kept as their bits, in CUDA C++ after cuda.h. Needs no header
+// of the CUDA toolkit. All round once, to nearest, ties to even; float8 saturates. Conversions to
+// bfloat16 need sm_80, those of float8 sm_89. In a pair the first value is the lower half.
+#ifndef CUDA_FORMATS
+#define CUDA_FORMATS
+
+FUNCTION float bfloat16_to_float(ushort bits) { return __uint_as_float((unsigned)bits << 16); }
+FUNCTION ushort float_to_bfloat16(float value)
+{
+    ushort bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
+FUNCTION unsigned floats_to_bfloat16x2(float x, float y)
+{
+    unsigned bits;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(y), "f"(x));
+    return bits;
+}
+FUNCTION unsigned floats_to_halfx2(float x, float y)
+{
+    return (unsigned)float_to_half(x) | (unsigned)float_to_half(y) << 16;
+}
+
+FUNCTION ushort floats_to_float8_e4m3x2(float x, float y)
+{
+    ushort bits;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(bits) : "f"(y), "f"(x));
+    return bits;
+}
+FUNCTION ushort floats_to_float8_e5m2x2(float x, float y)
+{
+    ushort bits;
+    asm("cvt.rn.satfinite.e5m2x2.f32 %0, %1, %2;" : "=h"(bits) : "f"(y), "f"(x));
+    return bits;
+}
+FUNCTION unsigned char float_to_float8_e4m3(float value)
+{
+    return (unsigned char)floats_to_float8_e4m3x2(value, 0.0f);
+}
+FUNCTION unsigned char float_to_float8_e5m2(float value)
+{
+    return (unsigned char)floats_to_float8_e5m2x2(value, 0.0f);
+}
+FUNCTION float float8_e4m3_to_float(unsigned char bits)
+{
+    unsigned halves;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"((ushort)bits));
+    return half_to_float((ushort)halves);
+}
+FUNCTION float float8_e5m2_to_float(unsigned char bits) { return half_to_float((ushort)(bits << 8)); }
+
+#endif
+
+#define BATCH 1
+#define HEADS 3
+#define KV_HEADS 3
+#define Q_LEN 1
+#define KV_LEN 61
+#define HEAD_DIM 128
+#define V_DIM 80
+#define TOTAL_Q 1
+#define SCALE 0.08838834764831843f
+#define CAUSAL 0
+#define WINDOW 0
+#define SOFTCAP 0.0f
+#define HAS_SOFTCAP 0
+#define ALIBI 0
+#define BIAS 0
+#define PACKED 0
+#define PACKED_KV 0
+#define KV_LENGTHS 0
+#define LSE 1
+#define SCALED_KV 0
+#define PAGE_SIZE 0
+#define PAGES_PER_SEQUENCE 0
+#define K_PAGE_STRIDE 0
+#define V_PAGE_STRIDE 0
+#define Q_BATCH_STRIDE 384
+#define Q_HEAD_STRIDE 128
+#define Q_ROW_STRIDE 128
+#define OUT_BATCH_STRIDE 240
+#define OUT_HEAD_STRIDE 80
+#define OUT_ROW_STRIDE 80
+#define K_BATCH_STRIDE 23424
+#define K_HEAD_STRIDE 7808
+#define K_ROW_STRIDE 128
+#define V_BATCH_STRIDE 14640
+#define V_HEAD_STRIDE 4880
+#define V_ROW_STRIDE 80
+#define OFFSET int
+#define STORED ushort
+#define STORED_KV ushort
+#define STORED_BYTES 2
+#define STORED_KV_BYTES 2
+#define STORED_TO_FLOAT(x) bfloat16_to_float(x)
+#define FLOAT_TO_STORED(x) float_to_bfloat16(x)
+#define KV_TO_FLOAT(x) bfloat16_to_float(x)
+#define INPUT_PARAMETERS
+#define INPUT_ARGUMENTS
+#define LSE_PARAMETER , GLOBAL float *RESTRICT lse
+#define LSE_ARGUMENT , lse
+
+#define IS_BFLOAT 1
+#define KV_MANTISSA_BITS 0
+#define MMA "m16n8k16.row.col.f32.bf16.bf16.f32"
+#define K_COPY 16
+#define V_COPY 16
+#define CLUSTER 1
+#define EVEN_PARTS 1
+#define LAZY_RESCALE 0
+#define Q_REGISTERS 1
+#define RESIDENT 1
+#define SPLITS 1
+#define STAGES 2
+#define TILE_KEYS 16
+#define USE_MMA 0
+#define WARP_ROWS 16
+#define WARPS_KEYS 2
+#define WARPS_ROWS 1
+
+// Asynchronous copies, matrix loads and matrix products of CUDA, one function an instruction.
+//
+// From sm_80 on; float8 from sm_89 on. Stands after cuda.h. Lane l of a warp keeps, of a matrix of
+// 8 rows of 16 bytes, bytes 4 (l % 4) to 4 (l % 4) + 3 of row l / 4: that is what `load_matrices`
+// gives and `multiply` takes. PTX ISA 8.5: cp.async, ldmatrix, mma, ld.
+
+#ifndef TENSOR_CORE_H
+#define TENSOR_CORE_H
+
+#ifndef MMA
+#define MMA "m16n8k16.row.col.f32.f16.f16.f32"  // shape and types of a product: 32 bytes of k
+#endif
+
+// What instructions call an address in shared memory.
+FUNCTION unsigned shared_address(const void *pointer)
+{
+    return (unsigned)__cvta_generic_to_shared(pointer);
+}
+
+// ---- Copies from global to shared memory that the thread need not wait for
+
+// BYTES are 16, 8 or 4, aligned to that; where not `inside`, zeros are written and nothing is read.
+template <int BYTES> FUNCTION void copy_async(unsigned to, const void *from, bool inside)
+{
+    const int read = inside ? BYTES : 0;
+    if (BYTES == 16)
+        asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
+                     :
+                     : "r"(to), "l"(from), "r"(read)
+                     : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;"
+                     :
+                     : "r"(to), "l"(from), "n"(BYTES), "r"(read)
+                     : "memory");
+}
+
+// Ends a group of copies.
+FUNCTION void copy_commit() { asm volatile("cp.async.commit_group;" : : : "memory"); }
+
+// Waits until at most PENDING of this thread's groups, the latest ones, are still under way.
+template <int PENDING> FUNCTION void copy_wait()
+{
+    asm volatile("cp.async.wait_group %0;" : : "n"(PENDING) : "memory");
+}
+
+// ---- Four 8 x 16-byte matrices from shared memory
+
+// Lane l gives the address of row l % 8 of matrix l / 8; r[i] is a piece of matrix i.
+FUNCTION void load_matrices(unsigned (&r)[4], unsigned address)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+// The same of the matrices transposed, as 8 x 8 elements of 2 bytes.
+FUNCTION void load_transposed(unsigned (&r)[4], unsigned address)
+{
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+// ---- Products: sums += a b, a of 16 rows and b of 8 columns by 32 bytes of k
+//
+// a: rows 0 to 7 and 8 to 15 of the first 16 bytes of k, then of the last; b: first, last. Sums of
+// 32 bits: two neighbours of row l / 4, columns 2 (l % 4) and on, then of row l / 4 + 8; of float16:
+// the same pairs, each in a register.
+
+FUNCTION void multiply(float (&d)[4], const unsigned *a, const unsigned *b)
+{
+    asm volatile("mma.sync.aligned." MMA
+                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+FUNCTION void multiply(int (&d)[4], const unsigned *a, const unsigned *b)
+{
+    asm volatile("mma.sync.aligned." MMA
+                 " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+FUNCTION void multiply(unsigned (&d)[2], const unsigned *a, const unsigned *b)
+{
+    asm volatile("mma.sync.aligned." MMA " {%0, %1}, {%2, %3, %4, %5}, {%6, %7}, {%0, %1};"
+                 : "+r"(d[0]), "+r"(d[1])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// ---- Stores of 16, 8 and 4 bytes, which a compiler may otherwise take apart
+
+FUNCTION void store_words(void *to, const unsigned (&w)[4])
+{
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+                 :
+                 : "l"(to), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3])
+                 : "memory");
+}
+FUNCTION void store_words(void *to, const unsigned (&w)[2])
+{
+    asm volatile("st.global.v2.u32 [%0], {%1, %2};" : : "l"(to), "r"(w[0]), "r"(w[1]) : "memory");
+}
+FUNCTION void store_words(void *to, const unsigned (&w)[1]) { *(unsigned *)to = w[0]; }
+
+// ---- Elements in registers
+
+// Words of 16 bytes, in the order of memory.
+FUNCTION unsigned word(const uint4 &v, int i)
+{
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
+
+// Bits of an element, as the lower ones of a register; and neighbours, packed for one store.
+FUNCTION unsigned bits_of(float x) { return __float_as_uint(x); }
+FUNCTION unsigned bits_of(int x) { return (unsigned)x; }
+FUNCTION unsigned bits_of(ushort x) { return x; }
+FUNCTION unsigned bits_of(unsigned char x) { return x; }
+
+template <int COUNT, typename T> FUNCTION void store(T *to, const T *values)
+{
+    const int each = sizeof(T) < 4 ? 4 / sizeof(T) : 1;  // elements of a word
+    if (COUNT % each == 0) {
+        unsigned words[COUNT < each ? 1 : COUNT / each];
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            const unsigned bits = bits_of(values[i]) << i % each * 8 * (int)sizeof(T);
+            words[i / each] = i % each ? words[i / each] | bits : bits;
+        }
+        store_words(to, words);
+    } else {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) to[i] = values[i];
+    }
+}
+
+#endif
+
+// 2^x and what follows from it, by the units for special functions (16 for 128 lanes, from sm_80 to
+// sm_100) and beside them. Stands after cuda.h and before sequence.h, whose functions use it.
+
+#ifndef EXPONENTIALS_H
+#define EXPONENTIALS_H
+
+// 0 for minus infinity; relative error 2^-22 (PTX ISA 8.5, ex2).
+FUNCTION float exp2_special(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Relative error 2^-23 (PTX ISA 8.5, rcp).
+FUNCTION float reciprocal_special(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Its absolute error is small, 2^-22, and that is what counts in a score.
+FUNCTION float tanh_special(float x)
+{
+    return 1.0f - 2.0f * reciprocal_special(1.0f + exp2_special(2.885390081777927f * x));
+}
+
+// 2^x = 2^n 2^f with a whole n and |f| <= 1/2: a polynomial that is right to 2.6e-6 (fitted for the
+// least relative error), n added to the exponent (FlashAttention-4 does so with one of degree 3).
+FUNCTION float exp2_polynomial(float x)
+{
+    const float whole = 12582912.0f;  // 1.5 * 2^23: beside it a sum keeps whole numbers alone
+    const float shifted = x + whole, f = x - (shifted - whole);
+    float y = fmaf(f, 0.00957010188f, 0.0559178639f);
+    y = fmaf(f, y, 0.240247449f);
+    y = fmaf(f, y, 0.693121814f);
+    y = fmaf(f, y, 0.999999261f);
+    y = __uint_as_float(__float_as_uint(y) + (__float_as_uint(shifted) << 23));
+    return x < -126.0f ? 0.0f : y;
+}
+
+#define EXP2(x) exp2_special(x)
+#define TANH(x) tanh_special(x)
+
+#endif
+
+// Where the rows of an attention lie, which keys a query sees, and what a score is: the workload's
+// side of every kernel of attention, in the neutral macros of the preludes. What the workload lacks
+// compiles away. The macros that describe it stand above, written by defines.py.
+//
+// In a kernel with the parameters q, k, v INPUT_PARAMETERS and out LSE_PARAMETER:
+//
+//   Sequence s = SEQUENCE(b);                   sequence b: s.queries, s.keys, and where they lie
+//   q[q_offset(s, head, query) + x]             x < HEAD_DIM; offsets are OFFSET, in elements
+//   k[k_offset(s, head / HEADS_PER_KV_HEAD, key) + x], v_offset; out_offset; lse[lse_offset(...)]
+//   first_key(s, query), end_key(s, query)      the keys that a query sees: first <= key < end
+//
+// Both grow with the query: queries a to b together see keys from first_key(s, a) to
+// end_key(s, b), and all of them see those from first_key(s, b) to end_key(s, a). Rows given to
+// the offsets must exist: query < s.queries, key < s.keys.
+//
+//   x = SCORE_FACTOR * (sum of q k)             with the scales of float8, in the kernel itself
+//   x = score(x, BIAS_OF(s, head), s, query, key)   in units of log2: its weight is exp2(x)
+//   out = VALUE_FACTOR * (sum of weights v) / (sum of weights); 0 where no key is seen
+//   lse = natural_lse(largest score, sum of exp2(score - largest))
+//
+// Where SCORE_IS_LINEAR, score() changes nothing: SCORE_FACTOR may then be applied as late as in
+// the exponent, exp2(fma(sum, SCORE_FACTOR, -largest)). score() reads the bias of that query and
+// key, which must exist. It is capped(x) + bias_at(...), for kernels that want these apart.
+
+#ifndef SEQUENCE_H
+#define SEQUENCE_H
+
+#ifndef HEAD_DIM  // by itself: float32, one sequence of 1024 queries and keys, 8 heads of 64
+#define BATCH 1
+#define HEADS 8
+#define KV_HEADS 8
+#define Q_LEN 1024   // the longest sequence's, where they differ
+#define KV_LEN 1024
+#define HEAD_DIM 64  // of Q and K
+#define V_DIM 64
+#define SCALE 0.125f
+#define CAUSAL 0
+#define WINDOW 0     // keys seen from a query on, itself included; 0: all
+#define SOFTCAP 0.0f
+#define HAS_SOFTCAP 0
+#define ALIBI 0      // 1: slopes
+#define BIAS 0       // 1: of heads x queries x keys; 2: for each sequence too
+#define PACKED 0     // 1: queries of all sequences follow one another: q_offsets
+#define PACKED_KV 0  // 1: keys too: kv_offsets
+#define KV_LENGTHS 0  // 1: kv_lengths
+#define PAGE_SIZE 0  // keys of a page; 0: no pages
+#define PAGES_PER_SEQUENCE 0  // columns of block_table
+#define TOTAL_Q 1024  // rows of Q, of all sequences
+#define LSE 0        // 1: a second output
+#define SCALED_KV 0  // 1: K and V are float8
+#define Q_BATCH_STRIDE 524288  // in elements
+#define Q_HEAD_STRIDE 65536
+#define Q_ROW_STRIDE 64
+#define OUT_BATCH_STRIDE 524288
+#define OUT_HEAD_STRIDE 65536
+#define OUT_ROW_STRIDE 64
+#define K_BATCH_STRIDE 524288
+#define K_HEAD_STRIDE 65536
+#define K_ROW_STRIDE 64
+#define K_PAGE_STRIDE 0
+#define V_BATCH_STRIDE 524288
+#define V_HEAD_STRIDE 65536
+#define V_ROW_STRIDE 64
+#define V_PAGE_STRIDE 0
+#define OFFSET int       // size_t where an array has more elements
+#define STORED float     // an element of Q, of the bias and of the output
+#define STORED_KV float  // of K and V
+#define STORED_BYTES 4
+#define STORED_KV_BYTES 4
+#define STORED_TO_FLOAT(x) (x)
+#define FLOAT_TO_STORED(x) (x)
+#define KV_TO_FLOAT(x) (x)
+#define INPUT_PARAMETERS  // further inputs, each after a comma
+#define INPUT_ARGUMENTS   // the same to pass on
+#define LSE_PARAMETER     // lse, after a comma
+#define LSE_ARGUMENT
+#endif
+
+#ifndef FUNCTION  // plain C, for tests
+#define FUNCTION static inline
+#define GLOBAL
+#define FMA(x, y, z) ((x) * (y) + (z))
+#endif
+
+#ifndef EXP2
+#define EXP2(x) exp2(x)  // of softcap; a template may set a faster one
+#endif
+
+#define HEADS_PER_KV_HEAD (HEADS / KV_HEADS)
+#define MASKED (CAUSAL || WINDOW)  // whether a query may not see every key
+#define VARLEN_Q PACKED            // whether s.queries may differ from Q_LEN,
+#define VARLEN_KV (PACKED_KV || KV_LENGTHS)  // and s.keys from KV_LEN
+#define SCORE_IS_LINEAR (!HAS_SOFTCAP && !ALIBI && !BIAS)
+
+#define LOG2_E 1.4426950408889634f
+#define LN_2 0.6931471805599453f
+#ifdef __OPENCL_VERSION__
+#define MINUS_INFINITY (-INFINITY)
+#else
+#define MINUS_INFINITY __int_as_float(0xFF800000)
+#endif
+
+// ---- Sequences
+
+typedef struct {
+    int index;                // in the batch
+    int queries, keys;        // how many
+    int first_query;          // rows of packed Q before it
+    int first_key;            // rows of packed K before it
+    GLOBAL const int *pages;  // its row of the block table
+} Sequence;
+
+#if PACKED
+#define SEQUENCE_QUERIES(b) q_offsets[(b) + 1] - q_offsets[b]
+#define SEQUENCE_FIRST_QUERY(b) q_offsets[b]
+#else
+#define SEQUENCE_QUERIES(b) Q_LEN
+#define SEQUENCE_FIRST_QUERY(b) 0
+#endif
+#if PACKED_KV
+#define SEQUENCE_KEYS(b) kv_offsets[(b) + 1] - kv_offsets[b]
+#define SEQUENCE_FIRST_KEY(b) kv_offsets[b]
+#else
+#define SEQUENCE_FIRST_KEY(b) 0
+#if KV_LENGTHS
+#define SEQUENCE_KEYS(b) kv_lengths[b]
+#else
+#define SEQUENCE_KEYS(b) KV_LEN
+#endif
+#endif
+#if PAGE_SIZE
+#define SEQUENCE_PAGES(b) (block_table + (OFFSET)(b) * PAGES_PER_SEQUENCE)
+#else
+#define SEQUENCE_PAGES(b) 0
+#endif
+
+FUNCTION Sequence sequence_of(int index, int queries, int keys, int first_query, int first_key,
+                              GLOBAL const int *pages)
+{
+    Sequence s;
+    s.index = index, s.queries = queries, s.keys = keys;
+    s.first_query = first_query, s.first_key = first_key, s.pages = pages;
+    return s;
+}
+
+// In the kernel itself, or where its parameters are known by their names.
+#define SEQUENCE(b)                                                                    \
+    sequence_of(b, SEQUENCE_QUERIES(b), SEQUENCE_KEYS(b), SEQUENCE_FIRST_QUERY(b),     \
+                SEQUENCE_FIRST_KEY(b), SEQUENCE_PAGES(b))
+
+// ---- Where rows lie
+
+FUNCTION OFFSET q_offset(Sequence s, int head, int query)
+{
+    return (OFFSET)s.index * Q_BATCH_STRIDE + (OFFSET)head * Q_HEAD_STRIDE +
+           (OFFSET)(s.first_query + query) * Q_ROW_STRIDE;
+}
+
+FUNCTION OFFSET out_offset(Sequence s, int head, int query)
+{
+    return (OFFSET)s.index * OUT_BATCH_STRIDE + (OFFSET)head * OUT_HEAD_STRIDE +
+           (OFFSET)(s.first_query + query) * OUT_ROW_STRIDE;
+}
+
+// Heads before queries, in both layouts.
+FUNCTION OFFSET lse_offset(Sequence s, int head, int query)
+{
+    if (PACKED) return (OFFSET)head * TOTAL_Q + s.first_query + query;
+    return ((OFFSET)s.index * HEADS + head) * Q_LEN + query;
+}
+
+#if PAGE_SIZE
+#define KV_OFFSET(name)                                                              \
+    ((OFFSET)s.pages[(unsigned)key / PAGE_SIZE] * name##_PAGE_STRIDE +               \
+     (OFFSET)((unsigned)key % PAGE_SIZE) * name##_ROW_STRIDE + (OFFSET)kv_head * name##_HEAD_STRIDE)
+#else
+#define KV_OFFSET(name)                                                              \
+    ((OFFSET)s.index * name##_BATCH_STRIDE + (OFFSET)kv_head * name##_HEAD_STRIDE +  \
+     (OFFSET)(s.first_key + key) * name##_ROW_STRIDE)
+#endif
+
+FUNCTION OFFSET k_offset(Sequence s, int kv_head, int key) { return KV_OFFSET(K); }
+FUNCTION OFFSET v_offset(Sequence s, int kv_head, int key) { return KV_OFFSET(V); }
+
+// ---- What a query sees: the last query stands at the last key
+
+FUNCTION int query_position(Sequence s, int query) { return query + s.keys - s.queries; }
+
+FUNCTION int first_key(Sequence s, int query)
+{
+    const int first = WINDOW ? query_position(s, query) - WINDOW + 1 : 0;
+    return first > 0 ? first : 0;
+}
+
+FUNCTION int end_key(Sequence s, int query)
+{
+    const int end = query_position(s, query) + (CAUSAL ? 1 : WINDOW);
+    if (!MASKED || end > s.keys) return s.keys;
+    return end > 0 ? end : 0;
+}
+
+// ---- Scores, in units of log2
+
+typedef struct {
+    float slope;                 // of ALiBi, in units of log2
+    GLOBAL const STORED *first;  // of this head's additive bias
+} Bias;
+
+FUNCTION Bias bias_of(float slope, GLOBAL const STORED *first)
+{
+    Bias bias;
+    bias.slope = slope, bias.first = first;
+    return bias;
+}
+
+// In the kernel itself, as SEQUENCE.
+#if ALIBI
+#define BIAS_OF(s, head) bias_of(alibi_slopes[head] * LOG2_E, 0)
+#elif BIAS
+#define BIAS_OF(s, head) \
+    bias_of(0.0f, bias + ((OFFSET)(BIAS == 2 ? (s).index : 0) * HEADS + (head)) * Q_LEN * KV_LEN)
+#else
+#define BIAS_OF(s, head) bias_of(0.0f, 0)
+#endif
+
+#if SCALED_KV
+#define K_FACTOR k_scale
+#define VALUE_FACTOR v_scale
+#else
+#define K_FACTOR 1.0f
+#define VALUE_FACTOR 1.0f
+#endif
+#if HAS_SOFTCAP
+#define SCORE_FACTOR (SCALE / SOFTCAP * K_FACTOR)
+#else
+#define SCORE_FACTOR (SCALE * LOG2_E * K_FACTOR)
+#endif
+
+FUNCTION float bias_at(Bias bias, Sequence s, int query, int key)
+{
+#if ALIBI
+    const float distance = (float)(query_position(s, query) - key);
+    return -bias.slope * (distance < 0.0f ? -distance : distance);
+#elif BIAS
+    return STORED_TO_FLOAT(bias.first[(OFFSET)query * KV_LEN + key]) * LOG2_E;
+#else
+    return 0.0f;
+#endif
+}
+
+#ifndef TANH
+#define TANH(x) accurate_tanh(x)  // of softcap; a template may set a faster one
+#endif
+
+// Within 3 * 2^-24 of itself: a polynomial fitted below 0.6, where 1 - 2 / (1 + exp(2 x)) cancels.
+FUNCTION float accurate_tanh(float x)
+{
+    const float size = x < 0.0f ? -x : x, square = x * x;
+    const float far = 1.0f - 2.0f / (1.0f + EXP2(2.0f * LOG2_E * size));
+    float sum = FMA(0.0156126330f, square, -0.0522118067f);
+    sum = FMA(sum, square, 0.133131161f);
+    sum = FMA(sum, square, -0.333325982f);
+    return size < 0.6f ? FMA(sum * square, x, x) : x < 0.0f ? -far : far;
+}
+
+FUNCTION float capped(float x)
+{
+    return HAS_SOFTCAP ? SOFTCAP * LOG2_E * TANH(x) : x;
+}
+
+FUNCTION float score(float x, Bias bias, Sequence s, int query, int key)
+{
+    return SCORE_IS_LINEAR ? x : capped(x) + bias_at(bias, s, query, key);
+}
+
+// ---- Logarithm of the sum of exponentials; minus infinity where no key is seen
+
+FUNCTION float natural_lse(float largest, float sum)
+{
+    return sum > 0.0f ? (largest + log2(sum)) * LN_2 : MINUS_INFINITY;
+}
+
+#endif
+
+// The schedule of decode.cu, and what follows from it: stands before the headers that use it.
+
+#ifndef DECODE_SCHEDULE_H
+#define DECODE_SCHEDULE_H
+
+#ifndef K_COPY
+#define K_COPY 16  // bytes that one copy moves: 16 or 8, as every row begins at a multiple of them
+#define V_COPY 16
+#endif
+
+// ---- The schedule
+
+#ifndef USE_MMA
+#define USE_MMA 1  // 1: rows are multiplied by tensor cores; 0: a single one by multiply-add units
+#endif
+#ifndef WARP_ROWS
+#define WARP_ROWS 16  // rows of a warp: 16 or 32
+#endif
+#ifndef WARPS_ROWS
+#define WARPS_ROWS 1  // warps of a block that have the same keys and other rows
+#endif
+#ifndef WARPS_KEYS
+#define WARPS_KEYS 4  // warps of a block that cut a tile of keys
+#endif
+#ifndef TILE_KEYS
+#define TILE_KEYS 16  // keys of a warp at a time: 16 or 32; of float8 32
+#endif
+#ifndef STAGES
+#define STAGES 4  // such tiles in shared memory, in turn
+#endif
+#ifndef Q_REGISTERS
+#define Q_REGISTERS 1  // 1: Q stays in registers; 0: its fragments are loaded again for each tile
+#endif
+#ifndef SPLITS
+#define SPLITS 1  // parts of the keys, each by other blocks, that a second kernel merges
+#endif
+#ifndef CLUSTER
+#define CLUSTER 1  // blocks that share a part, and merge what they found (sm_90 on)
+#endif
+#ifndef EVEN_PARTS
+#define EVEN_PARTS 1  // 1: each sequence is cut evenly; 0: into pieces of the longest's size
+#endif
+#ifndef LAZY_RESCALE
+#define LAZY_RESCALE 1  // 1: weights may grow to 2^8 before earlier sums are scaled down
+#endif
+#ifndef RESIDENT
+#define RESIDENT 1  // blocks that share a unit: compilers keep to the registers that this leaves
+#endif
+
+// ---- What follows from these
+
+#define THREADS (32 * WARPS_ROWS * WARPS_KEYS)
+#define RING_THREADS (32 * WARPS_ROWS)  // that share a ring
+#define ROW_HEADS HEADS_PER_KV_HEAD     // rows of a query
+#define HEAD_ROWS (Q_LEN * ROW_HEADS)   // of one head of K, at most
+#define BLOCK_ROWS (WARPS_ROWS * WARP_ROWS)
+#define KEPT_ROWS (HEAD_ROWS < BLOCK_ROWS ? HEAD_ROWS : BLOCK_ROWS)  // of a block that may exist
+#define BLOCK_KEYS (WARPS_KEYS * TILE_KEYS)
+#define CUTS (SPLITS * CLUSTER)  // of a sequence, a block each
+#define WINDOW_KEYS ((CAUSAL ? 1 : 2) * WINDOW + Q_LEN)  // that some query sees
+#define MOST_TILES                                                      \
+    (WINDOW && WINDOW_KEYS < KV_LEN ? WINDOW_KEYS / BLOCK_KEYS + 2 /* where they are unaligned */ \
+                                    : (KV_LEN + BLOCK_KEYS - 1) / BLOCK_KEYS)
+#define QK_WIDTH ((HEAD_DIM + 15) / 16 * 16)  // elements of a line of Q and K, zeros included
+#define V_WIDTH ((V_DIM + 15) / 16 * 16)
+#define Q_TILE_BYTES (Q_REGISTERS ? 0 : BLOCK_ROWS * QK_WIDTH * 2)
+#define K_TILE_BYTES (TILE_KEYS * QK_WIDTH * STORED_KV_BYTES)
+#define STAGE_BYTES (K_TILE_BYTES + TILE_KEYS * V_WIDTH * STORED_KV_BYTES)
+
+// ---- What warps leave in shared memory
+
+#define PITCH (V_WIDTH + 8)  // floats of a row there: eight rows apart by eight banks
+
+// What is known of a row: the unit of its weights, in log2, and their sum.
+struct Mark {
+    float base, sum;
+};
+
+#endif
+
+// Tiles of Q, K and V in shared memory, and the fragments that a warp's tensor cores multiply.
+//
+// A tile is lines, each a row of an array of `WIDTH` elements (its dimension, and zeros to a
+// multiple of 16). Lines lie 16-byte chunk by chunk, permuted so that neither copies nor matrix
+// loads meet in a bank. Stands after tensor_core.h and sequence.h.
+//
+// K and V may be float8. Their fragments are made of bytes, and so hold other neighbours than those
+// of 2-byte elements; `q_column` and `pair_column` say which. k is in whatever order both operands
+// of a product agree on.
+
+#ifndef WARP_TILES_H
+#define WARP_TILES_H
+
+#ifndef IS_BFLOAT
+#define IS_BFLOAT 0         // 1: Q is bfloat16; 0: float16
+#define KV_MANTISSA_BITS 0  // of float8: 3 or 2
+#endif
+
+#define LINES_OF_LOAD (STORED_KV_BYTES == 1 ? 32 : 16)  // keys whose fragments load at a time
+#define ALL_LANES 0xFFFFFFFF
+
+// Where, in bytes, a chunk lies. Eight lines' chunks of one number would meet in as many banks as
+// the largest power of two in `chunks` says: that many neighbours are permuted, line by line; the
+// permutation is the same eight lines later.
+FUNCTION int permuted_chunks(const int chunks) { return chunks % 8 ? chunks & -chunks : 8; }
+
+FUNCTION int turn_of(int line, const int chunks)
+{
+    const int permuted = permuted_chunks(chunks);
+    return line / (8 / permuted) & (permuted - 1);
+}
+
+FUNCTION int chunk_offset(int line, int chunk, const int chunks)
+{
+    return (line * chunks + (chunk ^ turn_of(line, chunks))) * 16;
+}
+
+template <int WIDTH, int ELEMENT_BYTES> FUNCTION int element_offset(int line, int element)
+{
+    const int at = element * ELEMENT_BYTES;
+    return chunk_offset(line, at / 16, WIDTH * ELEMENT_BYTES / 16) + at % 16;
+}
+
+// What a lane addresses in a matrix load: chunk `chunk`, 0 or 1, of a line. Every other load is
+// some lines (a multiple of 8) and chunks (a multiple of 2) further, numbers known when it
+// compiles: but for the permuted part they are added to an address, so that few of these occupy
+// registers.
+template <int CHUNKS> struct LaneChunk {
+    unsigned line_address;
+    int turned;  // in bytes
+
+    FUNCTION LaneChunk(const unsigned char *tile, int line, int chunk)
+        : line_address(shared_address(tile) + line * CHUNKS * 16),
+          turned((chunk ^ turn_of(line, CHUNKS)) * 16)
+    {
+    }
+    FUNCTION unsigned further(const int lines, const int chunks) const
+    {
+        const int within = permuted_chunks(CHUNKS) - 1;
+        return line_address + (turned ^ (chunks & within) * 16) +
+               (lines * CHUNKS + (chunks & ~within)) * 16;
+    }
+};
+
+// ---- Copies into tiles
+
+// The pages of a tile's keys, looked up before they are needed: lane l knows those of keys l,
+// l + 32 and so on.
+template <int LINES> struct TilePages {
+    int found[(LINES + 31) / 32];
+
+    FUNCTION void look_up(const Sequence &s, int first)
+    {
+#if PAGE_SIZE
+#pragma unroll
+        for (int i = 0; i < (LINES + 31) / 32; i++) {
+            const int key = first + i * 32 + LOCAL_ID(0) % 32;
+            found[i] = key >= 0 && key < s.keys ? s.pages[(unsigned)key / PAGE_SIZE] : 0;
+        }
+#endif
+    }
+
+    // Of line `line` + `further`, the latter being some times `at_once`, more than any lane's line.
+    FUNCTION int of(int line, const int further, const int at_once) const
+    {
+        const int at = line + further;
+        if (32 % at_once == 0) return __shfl_sync(ALL_LANES, found[further / 32], at % 32);
+        int page = 0;
+#pragma unroll
+        for (int i = 0; i < (LINES + 31) / 32; i++) {
+            const int candidate = __shfl_sync(ALL_LANES, found[i], at % 32);
+            if (at / 32 == i) page = candidate;
+        }
+        return page;
+    }
+};
+
+// LINES keys from `first` on, a multiple of them, as lines of K or of V.
+template <int OF_V, int LINES> struct KeyLines {
+    typedef STORED_KV ELEMENT;
+    const STORED_KV *array;
+    const Sequence &s;
+    const TilePages<LINES> &pages;
+    int kv_head, first;
+
+    FUNCTION bool inside(int line) const
+    {
+        return (!VARLEN_KV && KV_LEN % LINES == 0) || first + line < s.keys;
+    }
+    FUNCTION const STORED_KV *start(int line, const int further, const int at_once) const
+    {
+        const OFFSET stride = OF_V ? V_ROW_STRIDE : K_ROW_STRIDE;
+#if PAGE_SIZE
+        const OFFSET page = pages.of(line, further, at_once);
+        const OFFSET in_page = (unsigned)(first + line + further) % PAGE_SIZE;
+        return array + page * (OF_V ? V_PAGE_STRIDE : K_PAGE_STRIDE) + in_page * stride +
+               (OFFSET)kv_head * (OF_V ? V_HEAD_STRIDE : K_HEAD_STRIDE);
+#else
+        const int key = first + line;
+        return array + (OF_V ? v_offset(s, kv_head, key) : k_offset(s, kv_head, key)) +
+               further * stride;
+#endif
+    }
+};
+
+// Rows from `first` on, of Q: HEADS_OF_QUERY heads of a query after one another, from `head` on.
+template <int HEADS_OF_QUERY> struct QueryLines {
+    typedef STORED ELEMENT;
+    const STORED *array;
+    const Sequence &s;
+    int head, first;
+
+    FUNCTION bool inside(int line) const { return first + line < s.queries * HEADS_OF_QUERY; }
+    FUNCTION const STORED *start(int line, const int further, const int) const
+    {
+        const int row = first + line + further;
+        return array + q_offset(s, head + row % HEADS_OF_QUERY, row / HEADS_OF_QUERY);
+    }
+};
+
+// A tile of LINES, by GROUP threads: in pieces of COPY bytes, or, if that is 0, element by element.
+// A thread's pieces stand in one column, so that it asks once whether that is inside. LENGTH is
+// what a line has before its zeros.
+template <int GROUP, int LINES, int WIDTH, int LENGTH, int COPY, typename ROWS_OF>
+FUNCTION void fetch(unsigned char *tile, const ROWS_OF &rows)
+{
+    typedef typename ROWS_OF::ELEMENT ELEMENT;
+    const int bytes = sizeof(ELEMENT), step = COPY ? COPY / bytes : 1;  // elements of a piece
+    const int pieces = WIDTH / step, across = pieces < GROUP ? pieces : GROUP;
+    const int at_once = GROUP / across;  // lines
+    const int first_line = LOCAL_ID(0) / across, first_piece = LOCAL_ID(0) % across;
+    const bool idle = GROUP % across != 0 && first_line >= at_once;
+#pragma unroll(COPY == 16 ? 64 : 4)
+    for (int first = 0; first < LINES; first += at_once) {
+        const ELEMENT *from = rows.start(first_line, first, at_once);  // by all lanes together
+        if (idle || (LINES % at_once != 0 && first + first_line >= LINES)) continue;
+        const bool exists = rows.inside(first + first_line);
+        unsigned char *line = tile + first / 8 * 8 * WIDTH * bytes;
+        for (int passed = 0; passed < pieces; passed += across) {
+            const int piece = passed + first_piece;
+            if (pieces % across != 0 && piece >= pieces) break;
+            const int element = piece * step;
+            const bool inside = exists && (LENGTH == WIDTH || element < LENGTH);
+            const int from_line = element_offset<WIDTH, bytes>(first % 8 + first_line, element);
+            unsigned char *to = line + from_line;
+            if (COPY)
+                copy_async<COPY ? COPY : 4>(shared_address(to), from + element, inside);
+            else
+                *(ELEMENT *)to = inside ? from[element] : (ELEMENT)0;
+        }
+    }
+}
+
+// ---- Elements of float8 as two of Q's type: their bits moved, their exponents' bias made good
+
+#if STORED_KV_BYTES == 1
+FUNCTION unsigned times(unsigned pair, unsigned factors)
+{
+    unsigned result;
+#if IS_BFLOAT
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(pair), "r"(factors), "r"(0x80008000));
+#else
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(pair), "r"(factors), "r"(0x80008000));
+#endif
+    return result;
+}
+
+// Bytes FIRST and SECOND of a register.
+template <int FIRST, int SECOND> FUNCTION unsigned widened(unsigned bytes)
+{
+    const unsigned upper = __byte_perm(bytes, 0, SECOND << 12 | 4 << 8 | FIRST << 4 | 4);
+    const int shift = (IS_BFLOAT ? 3 : 0) + (KV_MANTISSA_BITS == 3 ? 1 : 0);
+    const unsigned magnitude = (0x7F00 >> shift) * 0x10001;
+    const unsigned pair = upper & 0x80008000 | upper >> shift & magnitude;
+    if (shift == 0) return pair;
+    // 2^8, or 2^120 and 2^112: both biases' difference.
+    const unsigned factor = !IS_BFLOAT ? 0x5C00 : KV_MANTISSA_BITS == 3 ? 0x7B80 : 0x7780;
+    return times(pair, factor * 0x10001);
+}
+#endif
+
+// ---- Fragments: what a lane keeps
+
+// The first of two neighbours in a row of Q that register i of step `step` of k holds.
+FUNCTION int q_column(int step, int i)
+{
+    const int lane = LOCAL_ID(0) % 32;
+    return step * 16 + (STORED_KV_BYTES == 1 ? lane % 4 * 4 + i / 2 * 2 : lane % 4 * 2 + i / 2 * 8);
+}
+
+// Of the 16 columns of the output from 16 `columns` on, the first of pair i of neighbours; its
+// values are sums of `pair_value`.
+FUNCTION int pair_column(int columns, int i)
+{
+    const int lane = LOCAL_ID(0) % 32;
+    return columns * 16 + (STORED_KV_BYTES == 1 ? lane % 4 * 4 + i * 2 : lane % 4 * 2 + i * 8);
+}
+
+// Value e of that pair, in row `half` * 8 + lane / 4 of the fragment.
+FUNCTION float pair_value(const float (*sums)[4], int half, int i, int e)
+{
+    return STORED_KV_BYTES == 1 ? sums[e][half * 2 + i] : sums[i][half * 2 + e];
+}
+
+// Step `step` of 16 rows of Q from the tile's `row` on; K and V are not float8.
+template <int WIDTH> struct QueryFragments {
+    LaneChunk<WIDTH / 8> lane;
+
+    FUNCTION QueryFragments(const unsigned char *tile, int row)
+        : lane(tile, row + LOCAL_ID(0) % 16, LOCAL_ID(0) % 32 / 16)
+    {
+    }
+    FUNCTION void load(unsigned (&a)[4], const int row, const int step) const
+    {
+        load_matrices(a, lane.further(row, step * 2));
+    }
+};
+
+// The same straight from global memory.
+template <typename ROWS_OF>
+FUNCTION void read_queries(unsigned (&a)[4], const ROWS_OF &rows, int row, int step)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int line = row + i % 2 * 8 + LOCAL_ID(0) % 32 / 4, column = q_column(step, i);
+        const STORED *from = rows.start(line, 0, 1) + column;
+        const bool inside = rows.inside(line);
+        if (HEAD_DIM % 2 == 0) {
+            a[i] = inside && column < HEAD_DIM ? *(const unsigned *)from : 0;
+        } else {
+            const unsigned low = inside && column < HEAD_DIM ? from[0] : 0;
+            a[i] = low | (inside && column + 1 < HEAD_DIM ? (unsigned)from[1] << 16 : 0);
+        }
+    }
+}
+
+// Step `step` of LINES_OF_LOAD keys from the tile's `key` on: eight of them an operand b[.].
+template <int WIDTH> struct KeyFragments {
+    LaneChunk<WIDTH * STORED_KV_BYTES / 16> lane;
+
+#if STORED_KV_BYTES == 1
+    FUNCTION KeyFragments(const unsigned char *tile) : lane(tile, LOCAL_ID(0) % 32, 0) {}
+    FUNCTION void load(unsigned (&b)[4][2], const int key, const int step) const
+    {
+        unsigned r[4];
+        load_matrices(r, lane.further(key, step));
+#pragma unroll
+        for (int eight = 0; eight < 4; eight++) {
+            b[eight][0] = widened<0, 1>(r[eight]);
+            b[eight][1] = widened<2, 3>(r[eight]);
+        }
+    }
+#else
+    FUNCTION KeyFragments(const unsigned char *tile)
+        : lane(tile, LOCAL_ID(0) % 32 / 16 * 8 + LOCAL_ID(0) % 8, LOCAL_ID(0) % 16 / 8)
+    {
+    }
+    FUNCTION void load(unsigned (&b)[2][2], const int key, const int step) const
+    {
+        unsigned r[4];
+        load_matrices(r, lane.further(key, step * 2));
+        b[0][0] = r[0], b[0][1] = r[1], b[1][0] = r[2], b[1][1] = r[3];
+    }
+#endif
+};
+
+// 16 `columns` of LINES_OF_LOAD rows of V: operands b[16 keys][8 columns].
+template <int WIDTH> struct ValueFragments {
+    LaneChunk<WIDTH * STORED_KV_BYTES / 16> lane;
+
+#if STORED_KV_BYTES == 1
+    FUNCTION ValueFragments(const unsigned char *tile) : lane(tile, LOCAL_ID(0) % 32, 0) {}
+    FUNCTION void load(unsigned (&b)[2][2][2], const int key, const int columns) const
+    {
+        unsigned r[4];
+        load_transposed(r, lane.further(key, columns));
+#pragma unroll
+        for (int eight = 0; eight < 4; eight++) {
+            b[eight / 2][0][eight % 2] = widened<0, 2>(r[eight]);
+            b[eight / 2][1][eight % 2] = widened<1, 3>(r[eight]);
+        }
+    }
+#else
+    FUNCTION ValueFragments(const unsigned char *tile)
+        : lane(tile, LOCAL_ID(0) % 16, LOCAL_ID(0) % 32 / 16)
+    {
+    }
+    FUNCTION void load(unsigned (&b)[1][2][2], const int key, const int columns) const
+    {
+        unsigned r[4];
+        load_transposed(r, lane.further(key, columns * 2));
+        b[0][0][0] = r[0], b[0][0][1] = r[1], b[0][1][0] = r[2], b[0][1][1] = r[3];
+    }
+#endif
+};
+
+#endif
+
+// The softmax of scores that a warp keeps as sums of tensor cores, tile of keys by tile of keys
+// (online softmax: Milakov and Gimelshein, arXiv:1805.02867): four lanes share a row.
+//
+// Stands after exponentials.h. Scores are in units of log2, or become so by a factor in the
+// exponent.
+
+#ifndef WARP_SOFTMAX_H
+#define WARP_SOFTMAX_H
+
+#ifndef EXPONENTIALS_H
+#include "exponentials.h"
+#endif
+
+#ifndef IS_BFLOAT
+#define IS_BFLOAT 0  // 1: weights are bfloat16; 0: float16
+#endif
+
+#ifndef ALL_LANES
+#define ALL_LANES 0xFFFFFFFF
+#endif
+
+// ---- 2^x, for x up to about 8; 0 for minus infinity
+
+// `which` of a thread's exponentials, known when it compiles; OF_8 of eight are the latter.
+template <int OF_8> FUNCTION float weight(float x, int which)
+{
+    return which % 8 < OF_8 ? exp2_polynomial(x) : exp2_special(x);
+}
+
+// ---- Over the four lanes of a row
+
+FUNCTION float largest_of_row(float x)
+{
+    x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 1));
+    return fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 2));
+}
+
+FUNCTION float sum_of_row(float x)
+{
+    x += __shfl_xor_sync(ALL_LANES, x, 1);
+    return x + __shfl_xor_sync(ALL_LANES, x, 2);
+}
+
+// ---- What is known of a row so far
+
+struct Row {
+    float largest;  // score; if lazy, or one that is up to 8 lower, in units of log2
+    float sum;      // of this lane's weights, relative to it
+};
+
+FUNCTION Row no_keys()
+{
+    Row row = {__uint_as_float(0xFF800000), 0.0f};
+    return row;
+}
+
+// Takes notice of a tile whose largest score is `found`; gives what earlier sums are multiplied by.
+// If LAZY, 1 until they are larger by 2^8 than they need be.
+template <int LAZY> FUNCTION float advance(Row &row, float found, float factor)
+{
+    const float before = row.largest, largest = fmaxf(before, found);
+    const bool keeps = LAZY && (largest - before) * factor <= 8.0f;
+    row.largest = keeps ? before : largest;
+    const bool rescales = !keeps && largest != before;
+    const float scale = rescales ? exp2_special((before - largest) * factor) : 1.0f;
+    row.sum *= scale;
+    return scale;
+}
+
+// What is taken off a row's scores in the exponent: a number even before any key was seen.
+FUNCTION float base_of(const Row &row, float factor)
+{
+    return row.largest == __uint_as_float(0xFF800000) ? 0.0f : row.largest * factor;
+}
+
+// ---- Pairs of weights, as operands of the next product
+
+FUNCTION unsigned packed(float x, float y)
+{
+    unsigned pair;
+#if IS_BFLOAT
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(y), "f"(x));
+#else
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(y), "f"(x));
+#endif
+    return pair;
+}
+
+#endif
+
+// What a warp does with a tile of keys: scores, weights, sums of the output, all in its registers.
+//
+// Stands after warp_tiles.h and warp_softmax.h. A warp has WARP_ROWS rows, a multiple of 16, and
+// takes TILE_KEYS keys at a time, a multiple of LINES_OF_LOAD. Q stays in registers (Q_REGISTERS),
+// or is loaded again for each tile.
+
+#ifndef WARP_PRODUCTS_H
+#define WARP_PRODUCTS_H
+
+#ifndef POLYNOMIALS
+#define POLYNOMIALS 0  // exponentials, of 8, that are polynomials on multiply-add units
+#endif
+
+#ifndef ROW_HEADS
+#define ROW_HEADS (PACK_HEADS ? HEADS_PER_KV_HEAD : 1)  // heads of a query among the rows of a tile
+#endif
+#ifndef QK_WIDTH
+#define QK_WIDTH ((HEAD_DIM + 15) / 16 * 16)  // elements of a line of Q and K, with zeros
+#define V_WIDTH ((V_DIM + 15) / 16 * 16)
+#endif
+#define FRAGMENTS (WARP_ROWS / 16)
+#define LATE_FACTOR (SCORE_IS_LINEAR && !SCALED_KV)  // scores get theirs in the exponent
+
+typedef float Scores[FRAGMENTS][TILE_KEYS / 8][4];
+typedef float Sums[FRAGMENTS][V_WIDTH / 8][4];
+typedef Row Rows[FRAGMENTS][2];  // of rows lane / 4 and lane / 4 + 8
+typedef Bias Biases[FRAGMENTS][2];
+typedef unsigned Weights[FRAGMENTS][TILE_KEYS / 16][4];  // as operands
+typedef unsigned Queries[Q_REGISTERS ? QK_WIDTH / 16 : 1][FRAGMENTS][4];
+
+// ---- The products
+
+// Step `step` of 16 rows of Q from the tile's `row` on.
+FUNCTION void load_queries(unsigned (&a)[4], const unsigned char *tile, int row, const int step)
+{
+#if STORED_KV_BYTES == 1
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const int line = row + half * 8 + LOCAL_ID(0) % 32 / 4;
+        const int offset = element_offset<QK_WIDTH, 2>(line, q_column(step, 0));
+        const uint2 four = *(const uint2 *)(tile + offset);
+        a[half] = four.x, a[half + 2] = four.y;
+    }
+#else
+    QueryFragments<QK_WIDTH>(tile, row).load(a, 0, step);
+#endif
+}
+
+// scores = Q K', of a tile of keys and the rows from `row` on of the tile of Q.
+FUNCTION void multiply_keys(Scores &scores, Queries &queries, const unsigned char *q_tile, int row,
+                            const unsigned char *k_tile)
+{
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS; i++) {
+#pragma unroll
+        for (int j = 0; j < TILE_KEYS / 8; j++) {
+#pragma unroll
+            for (int at = 0; at < 4; at++) scores[i][j][at] = 0.0f;
+        }
+    }
+    const KeyFragments<QK_WIDTH> fragments(k_tile);
+#pragma unroll
+    for (int step = 0; step < QK_WIDTH / 16; step++) {
+        unsigned(&q)[FRAGMENTS][4] = queries[Q_REGISTERS ? step : 0];
+        if (!Q_REGISTERS) {
+#pragma unroll
+            for (int i = 0; i < FRAGMENTS; i++) load_queries(q[i], q_tile, row + i * 16, step);
+        }
+#pragma unroll
+        for (int key = 0; key < TILE_KEYS; key += LINES_OF_LOAD) {
+            unsigned b[LINES_OF_LOAD / 8][2];
+            fragments.load(b, key, step);
+#pragma unroll
+            for (int j = 0; j < LINES_OF_LOAD / 8; j++) {
+#pragma unroll
+                for (int i = 0; i < FRAGMENTS; i++) multiply(scores[i][key / 8 + j], q[i], b[j]);
+            }
+        }
+    }
+}
+
+// sums += weights V.
+FUNCTION void multiply_values(Sums &sums, const Weights &weights, const unsigned char *v_tile)
+{
+    const ValueFragments<V_WIDTH> fragments(v_tile);
+#pragma unroll
+    for (int key = 0; key < TILE_KEYS; key += LINES_OF_LOAD) {
+#pragma unroll
+        for (int columns = 0; columns < V_WIDTH / 16; columns++) {
+            unsigned b[LINES_OF_LOAD / 16][2][2];
+            fragments.load(b, key, columns);
+#pragma unroll
+            for (int step = 0; step < LINES_OF_LOAD / 16; step++) {
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+#pragma unroll
+                    for (int i = 0; i < FRAGMENTS; i++)
+                        multiply(sums[i][2 * columns + half], weights[i][key / 16 + step],
+                                 b[step][half]);
+                }
+            }
+        }
+    }
+}
+
+// ---- Between the products
+
+// Where a warp's rows are, and what they see.
+struct Place {
+    Sequence s;
+    int head;  // of the first row's query head
+    int row;   // the warp's first one, of ROW_HEADS to a query
+    int first_seen, end_seen;    // keys that some row sees
+    int first_common, end_common;  // keys that every row sees
+};
+
+// Of a row that exists; of others, the last one.
+FUNCTION int query_of(const Place &place, int row)
+{
+    const int query = row / ROW_HEADS;
+    return query < place.s.queries ? query : place.s.queries - 1;
+}
+
+// Of a lane's sums in a half of a fragment.
+FUNCTION int row_of(const Place &place, int fragment, int half)
+{
+    return place.row + fragment * 16 + half * 8 + LOCAL_ID(0) % 32 / 4;
+}
+
+FUNCTION Place place_of(const Sequence &s, int head, int row)
+{
+    Place place = {s, head, row, 0, 0, 0, 0};
+    if (row < s.queries * ROW_HEADS) {
+        const int first = row / ROW_HEADS, last = query_of(place, row + WARP_ROWS - 1);
+        place.first_seen = first_key(s, first), place.end_seen = end_key(s, last);
+        place.first_common = first_key(s, last), place.end_common = end_key(s, first);
+    }
+    return place;
+}
+
+FUNCTION bool sees(const Place &place, int tile_key)
+{
+    return tile_key < place.end_seen && tile_key + TILE_KEYS > place.first_seen;
+}
+
+// What is added to the scores of a row and of two neighbouring keys, the first of which is `behind`
+// keys before the row's position. Keys beyond the last one have any.
+FUNCTION void bias_of_pair(float (&added)[2], const Bias &bias, int query, int key, float behind)
+{
+#if ALIBI
+    added[0] = -bias.slope * fabsf(behind);
+    added[1] = -bias.slope * fabsf(behind - 1.0f);
+#elif BIAS
+    const STORED *from = bias.first + (OFFSET)query * KV_LEN + key;
+    if (KV_LEN % 2 == 0) {
+        const unsigned pair = key < KV_LEN ? *(const unsigned *)from : 0;
+        added[0] = STORED_TO_FLOAT((STORED)pair) * LOG2_E;
+        added[1] = STORED_TO_FLOAT((STORED)(pair >> 16)) * LOG2_E;
+    } else {
+        added[0] = key < KV_LEN ? STORED_TO_FLOAT(from[0]) * LOG2_E : 0.0f;
+        added[1] = key + 1 < KV_LEN ? STORED_TO_FLOAT(from[1]) * LOG2_E : 0.0f;
+    }
+#else
+    added[0] = added[1] = 0.0f;
+#endif
+}
+
+// Scores in their final form, minus infinity where a key is not seen.
+FUNCTION void finish_scores(Scores &scores, const Place &place, const Biases &biases, int tile_key,
+                            float factor)
+{
+    const bool borders = MASKED || VARLEN_KV || KV_LEN % TILE_KEYS != 0;
+    const bool crossed = borders && (tile_key < place.first_common ||
+                                     tile_key + TILE_KEYS > place.end_common);
+    if (LATE_FACTOR && !crossed) return;
+    const int lane_key = tile_key + LOCAL_ID(0) % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS; i++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int query = query_of(place, row_of(place, i, half));
+            const int first = first_key(place.s, query), end = end_key(place.s, query);
+            const float behind = (float)(query_position(place.s, query) - lane_key);
+#pragma unroll
+            for (int j = 0; j < TILE_KEYS / 8; j++) {
+                const int key = lane_key + j * 8;
+                float added[2];
+                bias_of_pair(added, biases[i][half], query, key, behind - (float)(j * 8));
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    float &x = scores[i][j][half * 2 + e];
+                    if (!LATE_FACTOR) x = capped(x * factor);
+                    if (!SCORE_IS_LINEAR) x += added[e];
+                    if (crossed && !((!WINDOW || key + e >= first) && key + e < end))
+                        x = MINUS_INFINITY;
+                }
+            }
+        }
+    }
+}
+
+// From scores to weights; earlier sums are rescaled.
+FUNCTION void weigh(Weights &weights, Scores &scores, Rows &rows, Sums &sums, float factor)
+{
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS; i++) {
+        float scales[2];
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float largest = scores[i][0][half * 2];
+#pragma unroll
+            for (int j = 0; j < TILE_KEYS / 8; j++)
+                largest = fmaxf(largest, fmaxf(scores[i][j][half * 2], scores[i][j][half * 2 + 1]));
+            scales[half] = advance<LAZY_RESCALE>(rows[i][half], largest_of_row(largest), factor);
+            const float base = base_of(rows[i][half], factor);
+            float sum = 0.0f;
+#pragma unroll
+            for (int j = 0; j < TILE_KEYS / 8; j++) {
+                float pair[2];
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    const float x = fmaf(scores[i][j][half * 2 + e], factor, -base);
+                    pair[e] = weight<POLYNOMIALS>(x, j * 2 + e);
+                    sum += pair[e];
+                }
+                weights[i][j / 2][j % 2 * 2 + half] = packed(pair[0], pair[1]);
+            }
+            rows[i][half].sum += sum;
+        }
+        if (!LAZY_RESCALE || scales[0] != 1.0f || scales[1] != 1.0f) {
+#pragma unroll
+            for (int j = 0; j < V_WIDTH / 8; j++) {
+#pragma unroll
+                for (int at = 0; at < 4; at++) sums[i][j][at] *= scales[at / 2];
+            }
+        }
+    }
+}
+
+FUNCTION void copy(Scores &to, const Scores &from)
+{
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS; i++) {
+#pragma unroll
+        for (int j = 0; j < TILE_KEYS / 8; j++) {
+#pragma unroll
+            for (int at = 0; at < 4; at++) to[i][j][at] = from[i][j][at];
+        }
+    }
+}
+
+// Q of WARP_ROWS rows from the block's `row` on, straight from global memory to registers.
+template <typename ROWS_OF>
+FUNCTION void read_queries(Queries &queries, const ROWS_OF &rows, int row)
+{
+#pragma unroll
+    for (int step = 0; step < QK_WIDTH / 16; step++) {
+#pragma unroll
+        for (int i = 0; i < FRAGMENTS; i++)
+            read_queries(queries[step * Q_REGISTERS][i], rows, row + i * 16, step);
+    }
+}
+
+// Before the first tile: no keys, sums of zero.
+FUNCTION void begin(Rows &rows, Sums &sums)
+{
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS; i++) {
+        rows[i][0] = no_keys(), rows[i][1] = no_keys();
+#pragma unroll
+        for (int j = 0; j < V_WIDTH / 8; j++) {
+#pragma unroll
+            for (int at = 0; at < 4; at++) sums[i][j][at] = 0.0f;
+        }
+    }
+}
+
+// In the kernel itself, as BIAS_OF.
+#define BIASES_OF(biases, place)                                                              \
+    _Pragma("unroll") for (int i = 0; i < FRAGMENTS; i++) {                                   \
+        _Pragma("unroll") for (int half = 0; half < 2; half++) biases[i][half] =              \
+            BIAS_OF((place).s, (place).head + row_of(place, i, half) % ROW_HEADS);            \
+    }
+
+#endif
+
+// A single row by multiply-add units, without tensor cores: what decode.cu does with a tile of keys,
+// and what it leaves for the merge. Stands after warp_products.h; K and V are of 2 bytes.
+//
+// LINE_LANES lanes share a line of K or V, 16 bytes each, so that a warp takes LINES_AT_ONCE lines at
+// a time. A lane keeps its columns of the output for every such line.
+
+#ifndef DECODE_VECTOR_H
+#define DECODE_VECTOR_H
+
+#define PIECE 8  // elements of 16 bytes
+#define LINE_LANES (QK_WIDTH <= 16 ? 2 : QK_WIDTH <= 32 ? 4 : QK_WIDTH <= 64 ? 8 : QK_WIDTH <= 128 ? 16 : 32)
+#define LINES_AT_ONCE (32 / LINE_LANES)
+#define PASSES (TILE_KEYS / LINES_AT_ONCE)
+
+// What a warp has, and has found so far.
+struct Found {
+    float queries[PIECE];
+    Biases biases;  // of the row, in each
+    Row row;
+    float sums[PIECE];
+};
+
+FUNCTION int lane_element() { return LOCAL_ID(0) % LINE_LANES * PIECE; }
+FUNCTION int lane_line() { return LOCAL_ID(0) % 32 / LINE_LANES; }
+
+FUNCTION void to_floats(float (&x)[PIECE], const uint4 &v)
+{
+#pragma unroll
+    for (int i = 0; i < PIECE; i++)
+        x[i] = STORED_TO_FLOAT((STORED)(word(v, i / 2) >> i % 2 * 16));
+}
+
+// This lane's elements of a line of a tile, zeros beyond its end.
+template <int WIDTH>
+FUNCTION void load_piece(float (&x)[PIECE], const unsigned char *tile, int line)
+{
+    const int element = lane_element();
+    to_floats(x, element < WIDTH ? *(const uint4 *)(tile + element_offset<WIDTH, 2>(line, element))
+                                 : make_uint4(0, 0, 0, 0));
+}
+
+// Over the lanes that have the same columns of other lines.
+FUNCTION float sum_of_lines(float x)
+{
+#pragma unroll
+    for (int apart = LINE_LANES; apart < 32; apart *= 2) x += __shfl_xor_sync(ALL_LANES, x, apart);
+    return x;
+}
+
+FUNCTION void begin(Found &found)
+{
+    found.row = no_keys();
+#pragma unroll
+    for (int i = 0; i < PIECE; i++) found.sums[i] = 0.0f;
+}
+
+FUNCTION void read_queries(Found &found, const QueryLines<ROW_HEADS> &lines, int)
+{
+    const STORED *from = lines.array + q_offset(lines.s, lines.head, 0) + lane_element();
+    to_floats(found.queries,
+              lane_element() < HEAD_DIM ? *(const uint4 *)from : make_uint4(0, 0, 0, 0));
+}
+
+// Scores of this lane's lines in their final form, minus infinity where a key is not seen.
+FUNCTION void score_lines(float (&scores)[PASSES], const Found &found, const Place &place,
+                          const unsigned char *k_tile, int first, float score_factor)
+{
+#pragma unroll
+    for (int pass = 0; pass < PASSES; pass++) {
+        const int line = pass * LINES_AT_ONCE + lane_line(), key = first + line;
+        float k[PIECE], sum = 0.0f;
+        load_piece<QK_WIDTH>(k, k_tile, line);
+#pragma unroll
+        for (int i = 0; i < PIECE; i++) sum = fmaf(found.queries[i], k[i], sum);
+#pragma unroll
+        for (int apart = LINE_LANES / 2; apart > 0; apart /= 2)
+            sum += __shfl_xor_sync(ALL_LANES, sum, apart);
+        const bool seen = key >= place.first_seen && key < place.end_seen;
+        if (!LATE_FACTOR && seen)
+            sum = score(sum * score_factor, found.biases[0][0], place.s, 0, key);
+        scores[pass] = seen ? sum : MINUS_INFINITY;
+    }
+}
+
+// A tile of K, and behind it one of V, of the keys from `key` on.
+FUNCTION void take_tile(Found &found, const Place &place, const unsigned char *, int,
+                        const unsigned char *tile, int key, float score_factor, float factor)
+{
+    float scores[PASSES], largest = MINUS_INFINITY;
+    score_lines(scores, found, place, tile, key, score_factor);
+#pragma unroll
+    for (int pass = 0; pass < PASSES; pass++) largest = fmaxf(largest, scores[pass]);
+#pragma unroll
+    for (int apart = LINE_LANES; apart < 32; apart *= 2)
+        largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, apart));
+    const float scale = advance<LAZY_RESCALE>(found.row, largest, factor);
+    const float base = base_of(found.row, factor);
+#pragma unroll
+    for (int i = 0; i < PIECE; i++) found.sums[i] *= scale;
+#pragma unroll
+    for (int pass = 0; pass < PASSES; pass++) {
+        const float weight = exp2_special(fmaf(scores[pass], factor, -base));
+        float v[PIECE];
+        load_piece<V_WIDTH>(v, tile + K_TILE_BYTES, pass * LINES_AT_ONCE + lane_line());
+#pragma unroll
+        for (int i = 0; i < PIECE; i++) found.sums[i] = fmaf(weight, v[i], found.sums[i]);
+        found.row.sum += weight;
+    }
+}
+
+// The warp's sums to `parts`, PITCH floats, and its mark.
+FUNCTION void share(float *parts, Mark *marks, int, const Found &found, float factor)
+{
+    const float sum = sum_of_lines(found.row.sum);
+    const Mark mark = {sum > 0.0f ? found.row.largest * factor : MINUS_INFINITY, sum};
+    if (LOCAL_ID(0) % 32 == 0) marks[0] = mark;
+#pragma unroll
+    for (int i = 0; i < PIECE; i++) {
+        const float total = sum_of_lines(found.sums[i]);
+        if (lane_line() == 0 && lane_element() < V_WIDTH) parts[lane_element() + i] = total;
+    }
+}
+
+#endif
+
+// Attention of a few queries to many keys at the bandwidth of memory: split KV (FlashDecoding; Dao,
+// Haziza, Massa and Sizov, 2023), from sm_80 on.
+//
+// Every key and value is used by few rows and read once, so that the time is that of reading them.
+// What counts is the bytes under way. All queries of the heads that share a head of K and V are rows
+// of one tile of tensor cores: K and V are read once for all of them. The keys are cut four times:
+// into SPLITS parts; each among the CLUSTER blocks of a cluster; a block's into tiles; and a tile
+// among WARPS_KEYS warps. Each of these warps has a ring of STAGES tiles of its own in shared memory,
+// filled by its own asynchronous copies, so that warps wait for no other (but for those that share
+// the ring, where rows are too many for one warp: WARPS_ROWS). Warps keep sums of their own; they are
+// merged through shared memory at the end, those of a cluster's blocks through each other's, and
+// those of the parts by a second kernel.
+//
+// Pages are looked up a tile ahead of their copies: each lane knows the page of one key.
+//
+//   attend:   groups (SPLITS x CLUSTER x heads of K x blocks of rows, BATCH, 1); writes the output, or what
+//             each part gives
+//   combine:  the parts (combine.h), only if SPLITS > 1
+
+#ifndef KERNEL
+#include "../dialects/cuda.h"
+#endif
+#ifndef TENSOR_CORE_H
+#define IS_BFLOAT 0         // 1: Q is bfloat16, 0: float16
+#define KV_MANTISSA_BITS 0  // of float8: 3 or 2
+#define MMA "m16n8k16.row.col.f32.f16.f16.f32"
+#include "../dialects/tensor_core.h"
+#endif
+#ifndef EXPONENTIALS_H
+#include "exponentials.h"
+#endif
+#ifndef SEQUENCE_H
+#include "sequence.h"
+#endif
+
+#ifndef DECODE_SCHEDULE_H
+#include "decode_schedule.h"
+#endif
+#ifndef WARP_TILES_H
+#include "warp_tiles.h"
+#endif
+#ifndef WARP_SOFTMAX_H
+#include "warp_softmax.h"
+#endif
+#ifndef WARP_PRODUCTS_H
+#include "warp_products.h"
+#endif
+#if USE_MMA && !defined(DECODE_MMA_H)
+#include "decode_mma.h"
+#endif
+#if !USE_MMA && !defined(DECODE_VECTOR_H)
+#include "decode_vector.h"
+#endif
+#if SPLITS > 1 && !defined(COMBINE_H)
+#include "combine.h"
+#endif
+
+// ---- From global memory to a warp's ring
+
+// A head of K and V of a sequence: key 0 of it, or of page 0.
+struct Source {
+    const STORED_KV *k, *v;
+    const int *pages;
+    int end;  // no key from here on is read
+};
+
+// The page of key `tile_key` + lane, for the copy of that tile.
+FUNCTION int look_up(const Source &source, int tile_key)
+{
+#if PAGE_SIZE
+    const int key = tile_key + LOCAL_ID(0) % 32;
+    return key < source.end ? source.pages[(unsigned)key / PAGE_SIZE] : 0;
+#else
+    return 0;
+#endif
+}
+
+// A tile of K or V, lines of LENGTH elements and zeros to WIDTH, by the threads of a ring. Where a
+// line lies in its page is known to lane `line`.
+template <int WIDTH, int LENGTH, int COPY, int ROW_STRIDE, int PAGE_STRIDE>
+FUNCTION void copy_tile(unsigned char *tile, const STORED_KV *from, int tile_key, int end, int page)
+{
+    const int step = COPY / STORED_KV_BYTES, pieces = WIDTH / step;  // elements; of a line
+    const int thread = LOCAL_ID(0) % RING_THREADS;
+    const bool in_columns = RING_THREADS % pieces == 0;  // a thread's pieces are, then
+#if PAGE_SIZE
+    const unsigned in_page = (unsigned)(tile_key + LOCAL_ID(0) % 32) % PAGE_SIZE;
+    const OFFSET own = (OFFSET)page * PAGE_STRIDE + (OFFSET)in_page * ROW_STRIDE;
+#else
+    from += (OFFSET)(tile_key + (in_columns ? thread / pieces : 0)) * ROW_STRIDE;
+#endif
+    if (in_columns) from += thread % pieces * step;
+#pragma unroll
+    for (int at = 0; at < TILE_KEYS * pieces; at += RING_THREADS) {
+        const int line = in_columns ? at / pieces + thread / pieces : (at + thread) / pieces;
+        const int element = (in_columns ? thread : at + thread) % pieces * step;
+#if PAGE_SIZE
+        const OFFSET row = __shfl_sync(ALL_LANES, own, line % 32);
+#else
+        const OFFSET row = (OFFSET)(in_columns ? at / pieces : line) * ROW_STRIDE;
+#endif
+        if (TILE_KEYS * pieces % RING_THREADS != 0 && line >= TILE_KEYS) continue;
+        const bool inside = tile_key + line < end && (LENGTH == WIDTH || element < LENGTH);
+        unsigned char *to = tile + element_offset<WIDTH, STORED_KV_BYTES>(line, element);
+        copy_async<COPY>(shared_address(to), from + row + (in_columns ? 0 : element), inside);
+    }
+}
+
+FUNCTION void copy_keys_and_values(unsigned char *stage, const Source &source, int tile_key, int page)
+{
+    copy_tile<QK_WIDTH, HEAD_DIM, K_COPY, K_ROW_STRIDE, K_PAGE_STRIDE>(stage, source.k, tile_key,
+                                                                       source.end, page);
+    copy_tile<V_WIDTH, V_DIM, V_COPY, V_ROW_STRIDE, V_PAGE_STRIDE>(
+        stage + K_TILE_BYTES, source.v, tile_key, source.end, page);
+}
+
+// All that share a ring have copied, and used, what they should.
+FUNCTION void meet_at_ring()
+{
+    if (WARPS_ROWS == 1)
+        __syncwarp();
+    else
+        __syncthreads();
+}
+
+// ---- Which keys are whose
+
+// Tiles of a block: `count` from `first` on.
+struct Cut {
+    int first, count;
+};
+
+FUNCTION Cut cut_of(int cut, int first_seen, int end_seen)
+{
+    const int first = first_seen / BLOCK_KEYS;
+    const int tiles = end_seen > first_seen ? (end_seen + BLOCK_KEYS - 1) / BLOCK_KEYS - first : 0;
+    const int size = (MOST_TILES + CUTS - 1) / CUTS;
+    const int start = EVEN_PARTS ? (int)((unsigned)tiles * cut / CUTS) : cut * size;
+    const int stop = EVEN_PARTS ? (int)((unsigned)tiles * (cut + 1) / CUTS) : start + size;
+    const Cut result = {first + start, (stop < tiles ? stop : tiles) - start};
+    return result;
+}
+
+// ---- The sums of warps, merged
+
+// What the warps of a block shared.
+struct OfWarps {
+    static const int COUNT = WARPS_KEYS;
+    const float *parts;
+    const Mark *marks;
+
+    FUNCTION const float *part(int i, int row) const { return parts + (i * KEPT_ROWS + row) * PITCH; }
+    FUNCTION Mark mark(int i, int row) const { return marks[i * KEPT_ROWS + row]; }
+};
+
+// Of a row, over all that shared it.
+template <typename SHARES> FUNCTION Mark merged(const SHARES &shares, int row)
+{
+    Mark total = {MINUS_INFINITY, 0.0f};
+#pragma unroll
+    for (int i = 0; i < SHARES::COUNT; i++) total.base = fmaxf(total.base, shares.mark(i, row).base);
+    if (total.base == MINUS_INFINITY) return total;
+#pragma unroll
+    for (int i = 0; i < SHARES::COUNT; i++) {
+        const Mark mark = shares.mark(i, row);
+        total.sum += mark.sum * exp2_special(mark.base - total.base);
+    }
+    return total;
+}
+
+// Four neighbours of a row's output, relative to `base`.
+template <typename SHARES>
+FUNCTION float4 merged_values(const SHARES &shares, int row, int x, float base)
+{
+    float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (base == MINUS_INFINITY) return total;
+#pragma unroll
+    for (int i = 0; i < SHARES::COUNT; i++) {
+        const float scale = exp2_special(shares.mark(i, row).base - base);
+        const float4 part = *(const float4 *)(shares.part(i, row) + x);
+        total.x += part.x * scale, total.y += part.y * scale;
+        total.z += part.z * scale, total.w += part.w * scale;
+    }
+    return total;
+}
+
+#if CLUSTER > 1
+// ---- Blocks of a cluster read each other's shared memory (sm_90 on; PTX ISA 8.5: mapa)
+
+// All threads of the cluster meet; what they have written is seen by all.
+FUNCTION void meet_in_cluster()
+{
+    asm volatile("barrier.cluster.arrive.release; barrier.cluster.wait.acquire;" ::: "memory");
+}
+
+// What the block's warps found, in the place of the first one's; nobody else reads that.
+FUNCTION void merge_block(float *parts, Mark *totals, const OfWarps &of_warps, int block_rows)
+{
+    for (int at = LOCAL_ID(0) * 4; at < block_rows * V_DIM; at += THREADS * 4) {
+        const int row = at / V_DIM, x = at % V_DIM;
+        const Mark total = merged(of_warps, row);
+        *(float4 *)(parts + row * PITCH + x) = merged_values(of_warps, row, x, total.base);
+        if (x == 0) totals[row] = total;
+    }
+}
+
+// The same place in the shared memory of block `rank` of the cluster.
+template <typename T> FUNCTION const T *of_block(const T *pointer, int rank)
+{
+    const T *there;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(pointer), "r"(rank));
+    return there;
+}
+
+// What each block of the cluster merged.
+struct OfBlocks {
+    static const int COUNT = CLUSTER;
+    const float *parts;
+    const Mark *marks;
+
+    FUNCTION const float *part(int i, int row) const { return of_block(parts, i) + row * PITCH; }
+    FUNCTION Mark mark(int i, int row) const { return of_block(marks, i)[row]; }
+};
+#define IN_CLUSTERS __cluster_dims__(CLUSTER, 1, 1)
+#else
+#define IN_CLUSTERS
+#endif
+
+// ---- The kernel
+
+#if SPLITS > 1
+#define RESULT float *RESTRICT partial_out, float *RESTRICT partial_sums
+
+// What a part of the keys gives for a row, see combine.h: `sums` is where that stands.
+FUNCTION void store_mark(float *sums, const Mark &mark) { sums[0] = mark.base, sums[1] = mark.sum; }
+#else
+#define RESULT STORED *RESTRICT out LSE_PARAMETER
+
+// Four neighbours of the output.
+FUNCTION void store_scaled(STORED *to, const float4 &values, float scale)
+{
+    const unsigned words[2] = {packed(values.x * scale, values.y * scale),
+                               packed(values.z * scale, values.w * scale)};
+    store_words(to, words);
+}
+#endif
+
+KERNEL IN_CLUSTERS __launch_bounds__(THREADS, RESIDENT) void attend(
+    const STORED *RESTRICT q, const STORED_KV *RESTRICT k,
+    const STORED_KV *RESTRICT v INPUT_PARAMETERS, RESULT)
+{
+    extern __shared__ __align__(128) unsigned char shared[];
+
+    const int cut = GROUP_ID(0) % CUTS, kv_head = GROUP_ID(0) / CUTS % KV_HEADS;
+    const int block_row = GROUP_ID(0) / CUTS / KV_HEADS * BLOCK_ROWS;
+    const Sequence s = SEQUENCE(GROUP_ID(1));
+    const int rows_left = s.queries * ROW_HEADS - block_row;
+    if (VARLEN_Q && rows_left <= 0) return;
+    const int block_rows = rows_left < BLOCK_ROWS ? rows_left : BLOCK_ROWS;
+
+    const int warp = LOCAL_ID(0) / 32, warp_keys = warp / WARPS_ROWS;
+    const int warp_row = warp % WARPS_ROWS * WARP_ROWS, head = kv_head * ROW_HEADS;
+    const Place place = place_of(s, head, block_row + warp_row);
+    const int end = end_key(s, (block_row + block_rows - 1) / ROW_HEADS);
+    const Cut own = cut_of(cut, first_key(s, block_row / ROW_HEADS), end);
+#if SPLITS > 1 && CLUSTER == 1
+    if (own.count <= 0) {  // nothing to read, nor to wait for
+        const Mark nothing = {MINUS_INFINITY, 0.0f};
+        for (int row = block_row + LOCAL_ID(0); row < block_row + block_rows; row += THREADS) {
+            const OFFSET at = lse_offset(s, head + row % ROW_HEADS, row / ROW_HEADS);
+            store_mark(partial_sums + partial_offset(at, cut) * 2, nothing);
+        }
+        return;
+    }
+#endif
+#if PAGE_SIZE
+    const Source source = {k + (OFFSET)kv_head * K_HEAD_STRIDE, v + (OFFSET)kv_head * V_HEAD_STRIDE,
+                           s.pages, end};
+#else
+    const Source source = {k + k_offset(s, kv_head, 0), v + v_offset(s, kv_head, 0), 0, end};
+#endif
+
+    // Tiles on their way, before all else.
+    unsigned char *const ring = shared + Q_TILE_BYTES + warp_keys * STAGES * STAGE_BYTES;
+    const int first_tile_key = own.first * BLOCK_KEYS + warp_keys * TILE_KEYS;
+#define KEY_OF(step) (first_tile_key + (step) * BLOCK_KEYS)
+    const QueryLines<ROW_HEADS> q_lines = {q, s, head, block_row};
+    if (!Q_REGISTERS) fetch<THREADS, BLOCK_ROWS, QK_WIDTH, HEAD_DIM, 16>(shared, q_lines);
+    int pages[STAGES];
+#pragma unroll
+    for (int stage = 0; stage < STAGES; stage++) pages[stage] = look_up(source, KEY_OF(stage));
+#pragma unroll
+    for (int stage = 0; stage < STAGES - 1; stage++) {
+        if (stage < own.count)
+            copy_keys_and_values(ring + stage * STAGE_BYTES, source, KEY_OF(stage), pages[stage]);
+        copy_commit();
+    }
+    int page = pages[STAGES - 1];
+
+    Found found;
+    begin(found);
+    BIASES_OF(found.biases, place);
+    if (Q_REGISTERS) {
+        read_queries(found, q_lines, warp_row);
+    } else {
+        copy_wait<STAGES - 2>();  // it came with the first tile
+        __syncthreads();
+    }
+
+    const float score_factor = SCORE_FACTOR, factor = LATE_FACTOR ? score_factor : 1.0f;
+    int stage = 0, before = STAGES - 1;
+    for (int step = 0; step < own.count; step++) {
+        copy_wait<STAGES - 2>();
+        meet_at_ring();
+        if (step + STAGES - 1 < own.count)
+            copy_keys_and_values(ring + before * STAGE_BYTES, source, KEY_OF(step + STAGES - 1), page);
+        copy_commit();
+        page = look_up(source, KEY_OF(step + STAGES));
+        if (sees(place, KEY_OF(step)))
+            take_tile(found, place, shared, warp_row, ring + stage * STAGE_BYTES, KEY_OF(step),
+                      score_factor, factor);
+        before = stage;
+        stage = stage + 1 == STAGES ? 0 : stage + 1;
+    }
+
+    // What the warps found takes the place of the tiles.
+    copy_wait<0>();
+    __syncthreads();
+    float *const parts = (float *)shared;  // WARPS_KEYS x KEPT_ROWS x PITCH
+    Mark *const marks = (Mark *)(parts + WARPS_KEYS * KEPT_ROWS * PITCH);
+    share(parts + warp_keys * KEPT_ROWS * PITCH, marks + warp_keys * KEPT_ROWS, warp_row, found,
+          factor);
+    __syncthreads();
+    const OfWarps of_warps = {parts, marks};
+#if CLUSTER > 1
+    Mark *const totals = marks + WARPS_KEYS * KEPT_ROWS;
+    merge_block(parts, totals, of_warps, block_rows);
+    meet_in_cluster();
+    const OfBlocks shares = {parts, totals};
+#else
+    const OfWarps &shares = of_warps;
+#endif
+    const int first = (GROUP_ID(0) % CLUSTER * THREADS + LOCAL_ID(0)) * 4;
+    for (int at = first; at < block_rows * V_DIM; at += CLUSTER * THREADS * 4) {
+        const int row = at / V_DIM, x = at % V_DIM;
+        const int query = (block_row + row) / ROW_HEADS;
+        const int row_head = head + (block_row + row) % ROW_HEADS;
+        const Mark total = merged(shares, row);
+        const float4 values = merged_values(shares, row, x, total.base);
+#if SPLITS > 1
+        const size_t result = partial_offset(lse_offset(s, row_head, query), cut / CLUSTER);
+        if (x == 0) store_mark(partial_sums + result * 2, total);
+        if (total.sum > 0.0f) *(float4 *)(partial_out + result * V_DIM + x) = values;
+#else
+        store_scaled(out + out_offset(s, row_head, query) + x, values,
+                     total.sum > 0.0f ? VALUE_FACTOR / total.sum : 0.0f);
+#if LSE
+        if (x == 0) lse[lse_offset(s, row_head, query)] = natural_lse(total.base, total.sum);
+#endif
+#endif
+    }
+#if CLUSTER > 1
+    meet_in_cluster();  // nobody leaves whom others still read
+#endif
+}
