@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from attention_gpu_cases import GPU, gpu
 from attention_gpu_cases import mma_sync_schedule as schedule
+from hypothesis import given as having
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from autotune.testing.template import TemplateConformance
 from records.target import Target
@@ -142,6 +145,38 @@ def test_a_knob_without_effect_has_one_value(given: dict[str, Any], knob: str) -
     workload = attention(**{**common, **given})
     knobs = {each.name: each for each in MMA_SYNC_ATTENTION.space(workload, GPU).knobs}
     assert len(knobs[knob].values) == 1
+
+
+SIZES = st.fixed_dictionaries(
+    {
+        "batch": st.sampled_from([1, 3, 500]),
+        "kv_heads": st.sampled_from([1, 2, 8, 32]),
+        "q_len": st.integers(1, 40) | st.sampled_from([100, 5000]),
+        "kv_len": st.integers(1, 140) | st.just(5000),
+        "head_dim": st.sampled_from([1, 8, 64, 80, 128, 256, 384, 512]),
+        "v_dim": st.sampled_from([1, 40, 64, 128, 256]),
+        "dtype": st.sampled_from(["float16", "bfloat16"]),
+        "kv_dtype": st.sampled_from([None, "float8_e4m3"]),
+        "causal": st.booleans(),
+        "window": st.sampled_from([None, 1, 100]),
+    }
+)
+
+
+@settings(max_examples=40, deadline=None)
+@having(
+    SIZES,
+    st.sampled_from([1, 3, 8]),
+    st.sampled_from([99 << 10, 227 << 10]),
+    st.sampled_from([20, 132]),
+)
+def test_what_is_not_rejected_has_schedules(
+    sizes: dict[str, Any], queries_per_kv_head: int, shared_bytes: int, units: int
+) -> None:
+    workload = attention(heads=sizes["kv_heads"] * queries_per_kv_head, **sizes)
+    target = gpu(shared_bytes=shared_bytes, units=units)
+    assert MMA_SYNC_ATTENTION.rejects(workload, target) == ""
+    assert MMA_SYNC_ATTENTION.space(workload, target)
 
 
 def test_statistics_of_a_schedule_worked_out_by_hand() -> None:
