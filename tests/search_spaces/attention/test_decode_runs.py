@@ -192,7 +192,7 @@ LENGTHS: dict[str, Any] = {"heads": 32, "kv_heads": 8, "kv_lens": (4096, 100) * 
         (
             "sm_90a",
             {"kv_len": 4096, "kv_heads": 32},
-            {"use_mma": False, "resident": 4, "stages": 2},
+            {"use_mma": False, "resident": 3, "stages": 2},
         ),
         ("sm_90a", {"kv_len": 4096, "q_len": 16}, {"warps_rows": 2, "q_registers": False}),
         ("sm_90a", {**LENGTHS, "page_size": 16}, {"resident": 2}),
