@@ -13,7 +13,7 @@ from search_spaces.attention.defines import inputs, outputs, sequence_text, work
 from search_spaces.attention.op import ATTENTION
 from search_spaces.attention.parameters import Parameters
 from search_spaces.attention.portable_resources import Problem, shared_bytes, threads
-from search_spaces.attention.portable_space import MAX_GROUPS, MAX_ROWS, constraints, knobs
+from search_spaces.attention.portable_space import constraints, knobs
 from search_spaces.attention.portable_stats import statistics
 from search_spaces.dialect import Dialect
 from search_spaces.kernel import KernelSource, KernelStats, Launch
@@ -43,11 +43,6 @@ class Portable:
         for dtype in {given.dtype, given.kv_dtype} & set(_CONVERTED):
             if target.backend == "cuda" and dtype not in known:
                 return f"{target} has no conversions of {dtype}, only of {', '.join(known)}"
-        if given.q_len > MAX_ROWS or given.total_q * given.heads > MAX_GROUPS:
-            return (
-                f"{given.total_q} queries of {given.heads} heads may be more than {MAX_GROUPS} "
-                "groups; cut the batch into smaller ones"
-            )
         space = self.space(workload, target)
         return "" if space else f"no schedule fits {target}: {'; '.join(space.why_empty())}"
 
