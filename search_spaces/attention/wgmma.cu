@@ -124,6 +124,9 @@ FUNCTION void consume(const Memory &memory, int index, int cluster, int rank INP
     const int warp = threadIdx.x / 32 % 4, warp_row = index * 64 + warp * 16;
     const unsigned buffers = memory.staging + (index * 4 + warp) * BUFFERS * PIECE_BYTES;
     Consumer consumer(memory, index);
+#if STORE_TMA
+    if (threadIdx.x % 32 == 0) map_acquire(out_map);
+#endif
     if (PINGPONG && index == CONSUMERS - 1) consumer.pass_turn();
     Work work = work_of(cluster, 0, rank INPUT_ARGUMENTS);
     if (ALWAYS || work.any()) consumer.first_scores(false);

@@ -143,6 +143,9 @@ struct Loader {
 FUNCTION void load(const TensorMap *q_map, const TensorMap *k_map, const TensorMap *v_map,
                    const Memory &memory, int cluster, int rank INPUT_PARAMETERS)
 {
+    map_acquire(q_map);
+    map_acquire(k_map);
+    map_acquire(v_map);
     Loader loader = {memory, q_map, k_map, v_map, rank, {0, 1}, {0, 1}};
     int query_phase = 1;
 #pragma unroll 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from records.target import Target
 from search_spaces.attention.combine import partial_bytes
@@ -94,16 +95,37 @@ def _shared_memory(problem: Problem, target: Target) -> Iterator[Constraint]:
     of_two = UNIT_SHARED_BYTES // 2 - BLOCK_SHARED_BYTES
     yield Constraint(
         _MEMORY,
-        lambda *sizes: problem.shared_bytes(*sizes) <= available,
+        lambda *sizes: _fits(problem, target, 1, sizes),
         f"a block has {available} bytes of shared memory; Q, {{stages}} stages of {{tile_n}} keys "
         "and the pieces of the output need more",
     )
     yield Constraint(
         (*_MEMORY, "resident"),
-        lambda *sizes: sizes[-1] == 1 or problem.shared_bytes(*sizes[:-1]) <= of_two,
+        lambda *sizes: sizes[-1] == 1 or _fits(problem, target, sizes[-1], sizes[:-1]),
         f"each of two blocks on a unit has {of_two} bytes of shared memory; Q, {{stages}} stages "
         "of {tile_n} keys and the pieces of the output need more",
     )
+    yield Constraint(
+        (*_MEMORY, "resident"),
+        lambda *values: values[2] > 1 or _one_stage(problem, target, *values),
+        "with {stages} stage loads wait for products and products for loads; there is shared "
+        "memory for two",
+    )
+
+
+def _one_stage(problem: Problem, target: Target, *values: Any) -> bool:
+    """Whether there is no place, or no use, for a second stage; for values of `_MEMORY` and
+    resident."""
+    consumers, tile_n, _, *store, resident = values
+    no_place = not _fits(problem, target, resident, (consumers, tile_n, 2, *store))
+    return no_place or ceil_divide(problem.given.kv_len, tile_n) == 1
+
+
+def _fits(problem: Problem, target: Target, resident: int, sizes: tuple[Any, ...]) -> bool:
+    """Whether so many blocks on a unit have the shared memory, for values of `_MEMORY`."""
+    of_two = UNIT_SHARED_BYTES // 2 - BLOCK_SHARED_BYTES
+    available = target.limit("shared_bytes", _SHARED_BYTES)
+    return problem.shared_bytes(*sizes) <= (available if resident == 1 else of_two)
 
 
 def _roles(problem: Problem, target: Target) -> Iterator[Constraint]:

@@ -97,6 +97,7 @@ def sized(**sizes: Any) -> Workload:
         (PLAIN, ALONE | {"pingpong": True}, "nobody to take turns with"),
         (PLAIN, {"overlap": False}, "which only overlap issues together"),
         (PLAIN, {"tile_n": 32}, "fewer than 48 keys take longer to read Q"),
+        (PLAIN, {"stages": 1}, "there is shared memory for two"),
         (PLAIN, ALONE, "there are tiles enough for two"),
         (sized(kv_len=64), {}, "half or more would always be padding: there are 64"),
         (sized(kv_len=300), {"stages": 4}, "300 keys are fewer tiles of 128 than 4 stages"),

@@ -79,7 +79,7 @@ def assert_right_in_emulation(workload: Workload, chosen: Schedule, directory: P
                 heads=2, q_lens=(70, 0, 5, 9), kv_lens=(150, 20, 33, 0), head_dim=64, causal=True,
                 lse=True, layout="bshd", **BFLOAT,
             ),
-            {"tile_n": 48, **ALONE, "blocks": 3},
+            {"tile_n": 48, **ALONE, "blocks": 6, "resident": 2},
         ),
         (
             attention(
@@ -100,11 +100,11 @@ def assert_right_in_emulation(workload: Workload, chosen: Schedule, directory: P
                 **GROUPED, q_len=20, kv_lens=(90, 0), head_dim=64, page_size=64, layout="bshd",
                 causal=True, **BFLOAT,
             ),
-            {"tile_n": 32, **ALONE},
+            {"tile_n": 32, **ALONE, "resident": 2},
         ),
         (
             attention(heads=2, q_len=70, kv_len=90, head_dim=64, bias="full", lse=True, **BFLOAT),
-            {"tile_n": 48, **PLAIN, "query": "registers", "stages": 1},
+            {"tile_n": 48, **PLAIN, "query": "registers"},
         ),
         (
             attention(heads=2, q_len=70, kv_len=90, head_dim=24, bias="alibi", causal=True, **HALF),
@@ -118,7 +118,7 @@ def assert_right_in_emulation(workload: Workload, chosen: Schedule, directory: P
         ),
         (
             attention(heads=1, q_len=300, kv_len=90, head_dim=128, **HALF),
-            {"tile_n": 32, "consumers": 3, "buffers": 2, "stages": 1},
+            {"tile_n": 32, "consumers": 3, "buffers": 2},
         ),
         (
             attention(heads=1, q_len=66, kv_len=300, head_dim=256, **BFLOAT),
@@ -137,7 +137,7 @@ def assert_right_in_emulation(workload: Workload, chosen: Schedule, directory: P
                 **GROUPED, q_lens=(140, 0, 200), kv_lens=(150, 20, 33), head_dim=72,
                 layout="bshd", **BFLOAT,
             ),
-            {"tile_n": 32, "cluster": 2, **ALONE, "blocks": 6, "resident": 2, "stages": 1},
+            {"tile_n": 32, "cluster": 2, **ALONE, "blocks": 6, "resident": 2},
         ),
     ],
 )  # fmt: skip

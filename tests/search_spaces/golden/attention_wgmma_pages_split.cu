@@ -298,6 +298,13 @@ struct __align__(64) TensorMap {
     char bytes[128];
 };
 
+// Before this thread's first use of a map: it lies in global memory, where another may have lain
+// that the copy engine still keeps.
+FUNCTION void map_acquire(const TensorMap *map)
+{
+    asm volatile("fence.proxy.tensormap::generic.acquire.sys [%0], 128;" ::"l"(map) : "memory");
+}
+
 FUNCTION void tma_load(unsigned to, const TensorMap *map, unsigned barrier, int x, int y, int z)
 {
     asm volatile(
@@ -1375,6 +1382,9 @@ struct Loader {
 FUNCTION void load(const TensorMap *q_map, const TensorMap *k_map, const TensorMap *v_map,
                    const Memory &memory, int cluster, int rank INPUT_PARAMETERS)
 {
+    map_acquire(q_map);
+    map_acquire(k_map);
+    map_acquire(v_map);
     Loader loader = {memory, q_map, k_map, v_map, rank, {0, 1}, {0, 1}};
     int query_phase = 1;
 #pragma unroll 1
@@ -1768,6 +1778,9 @@ FUNCTION void consume(const Memory &memory, int index, int cluster, int rank INP
     const int warp = threadIdx.x / 32 % 4, warp_row = index * 64 + warp * 16;
     const unsigned buffers = memory.staging + (index * 4 + warp) * BUFFERS * PIECE_BYTES;
     Consumer consumer(memory, index);
+#if STORE_TMA
+    if (threadIdx.x % 32 == 0) map_acquire(out_map);
+#endif
     if (PINGPONG && index == CONSUMERS - 1) consumer.pass_turn();
     Work work = work_of(cluster, 0, rank INPUT_ARGUMENTS);
     if (ALWAYS || work.any()) consumer.first_scores(false);
