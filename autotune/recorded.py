@@ -1,140 +1,89 @@
-"""Search spaces that were measured whole and published: they stand in for a device.
-
-The format is JSON (or `.json.gz`) with `params` (name to list of legal values), `configs` (every
-measured configuration, values in the order of `params`), `time_ms` (milliseconds of each, null
-for a failure) and optionally `status` (index to kind of failure), `kernel`, `device`.
-"""
+"""Search spaces that were measured whole: they stand in for a device."""
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from cost_model.table import StatsSource
 from records.canonical import Scalar
 from records.errors import InvalidInputError
-from records.measurement import Measurement, Status
+from records.measurement import Measurement
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
+from search_spaces import registry
+from search_spaces.expressions import constraint
 from search_spaces.kernel import KernelStats
+from search_spaces.knobs import Knob
+from search_spaces.listed import ListedSpace, listed_space
+from search_spaces.space import SearchSpace
+from search_spaces.union import UnionSpace
 
-_FAILURES = (("compil", Status.COMPILE_ERROR), ("timeout", Status.TIMEOUT))
-_CROSSOVER_TRIES = 8
+VERSION = 1
+"""Of the template that a recording from elsewhere is said to be of."""
 
 
-class RecordedSpace:
-    """A published space: a search space of listed schedules, and what each of them measured.
+class RecordedSpace(UnionSpace):
+    """A workload's schedules on a target as one search space, and what each of them measured.
 
-    Its single template is named after the kernel. It keeps no state between searches.
+    `spaces` hold exactly the measured schedules. `name` tells it from other recordings. It keeps
+    no state between searches.
     """
 
-    version = 1
+    name: str
+    workload: Workload
+    target: Target
 
     def __init__(
         self,
-        kernel: str,
-        device: str,
-        params: Mapping[str, Sequence[Scalar]],
-        measurements: Mapping[tuple[Scalar, ...], Measurement],
+        name: str,
+        workload: Workload,
+        target: Target,
+        spaces: Sequence[SearchSpace],
+        measurements: Mapping[Schedule, Measurement],
     ) -> None:
-        self.template = kernel
-        self.workload = Workload.of(kernel, {})
-        self.target = Target.of("recorded", device, device, {})
-        self._params = [tuple(values) for values in params.values()]
-        self._schedules = {
-            config: Schedule.of(kernel, self.version, dict(zip(params, config, strict=True)))
-            for config in measurements
-        }
-        self._configs = {schedule: config for config, schedule in self._schedules.items()}
-        self._measurements = dict(zip(self._configs, measurements.values(), strict=True))
-        self._order = list(self._configs)
+        super().__init__(spaces)
+        self.__dict__.update(name=name, workload=workload, target=target)
+        self.__dict__["_measurements"] = dict(measurements)
+        if math.isinf(self.optimum_s):
+            raise InvalidInputError(
+                f"{name}: none of {len(measurements):,} schedules worked; need one that did"
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> RecordedSpace:
-        """Read a file; `InvalidInputError` says what is wrong with one that cannot be used."""
-        path = Path(path)
-        opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-        with opened as file:
-            data = json.load(file)
-        missing = {"params", "configs", "time_ms"} - set(data)
-        if missing:
-            raise InvalidInputError(
-                f"{path} is no recorded space: it lacks {', '.join(sorted(missing))}"
-            )
-        if len(data["configs"]) != len(data["time_ms"]):
-            raise InvalidInputError(
-                f"{path}: {len(data['configs'])} configurations need as many times, "
-                f"found {len(data['time_ms'])} times"
-            )
-        return cls(
-            data.get("kernel", path.name),
-            data.get("device", "unknown"),
-            data["params"],
-            dict(_read_measurements(data)),
-        )
+        """The only recording in a file of any format of `autotune.recordings.FORMATS`."""
+        from autotune.recordings import read
 
-    @property
-    def spaces(self) -> Sequence[RecordedSpace]:
-        return (self,)
-
-    def space_of(self, schedule: Schedule) -> RecordedSpace:
-        return self
-
-    @property
-    def size(self) -> int:
-        return len(self._order)
-
-    def at(self, index: int) -> Schedule:
-        return self._order[index]
-
-    def __contains__(self, schedule: object) -> bool:
-        return schedule in self._measurements
-
-    def __iter__(self) -> Iterator[Schedule]:
-        return iter(self._order)
-
-    def sample(self, n: int, rng: np.random.Generator) -> list[Schedule]:
-        picks = rng.choice(self.size, size=min(n, self.size), replace=False, shuffle=True)
-        return [self._order[pick] for pick in picks]
-
-    def neighbours(self, schedule: Schedule) -> list[Schedule]:
-        return [
-            changed
-            for place in range(len(self._params))
-            for changed in self._with_another(schedule, place)
-        ]
-
-    def mutate(self, schedule: Schedule, rng: np.random.Generator) -> Schedule:
-        """Another value for one knob, or the schedule itself where no knob can change alone."""
-        for place in rng.permutation(len(self._params)).tolist():
-            changed = self._with_another(schedule, place)
-            if changed:
-                return changed[int(rng.integers(len(changed)))]
-        return schedule
-
-    def crossover(self, a: Schedule, b: Schedule, rng: np.random.Generator) -> Schedule:
-        """Each knob from either parent; the first parent where no legal mix was met."""
-        first, second = self._configs[a], self._configs[b]
-        for picks in (rng.random((_CROSSOVER_TRIES, len(first))) < 0.5).tolist():
-            pairs = zip(picks, first, second, strict=True)
-            child = tuple(mine if pick else other for pick, mine, other in pairs)
-            if child in self._schedules and child not in (first, second):
-                return self._schedules[child]
-        return a
+        return read(path)[0]
 
     def measure(self, schedule: Schedule) -> Measurement:
         """What was recorded; `InvalidInputError` for a schedule that was never measured."""
         try:
-            return self._measurements[schedule]
+            found: Measurement = self.__dict__["_measurements"][schedule]
         except KeyError:
             raise InvalidInputError(f"no recorded measurement of {schedule}") from None
+        return found
+
+    def __contains__(self, schedule: object) -> bool:
+        return schedule in self.__dict__["_measurements"]
+
+    @property
+    def version(self) -> int:
+        """Of the templates that only this recording knows."""
+        return max(space.version for space in self.spaces)
+
+    def find_template(self, op: str, name: str) -> StatsSource:
+        """What a cost model asks for a schedule's statistics: the template, if it is here."""
+        try:
+            template = registry.template(op, name)
+        except InvalidInputError:
+            return self
+        recorded = {space.version for space in self.spaces if space.template == name}
+        return template if template.version in recorded else self
 
     def stats(self, workload: Workload, schedule: Schedule, target: Target) -> KernelStats:
         """Nothing is known of a recorded kernel but its knobs."""
@@ -143,31 +92,58 @@ class RecordedSpace:
     @cached_property
     def optimum_s(self) -> float:
         """Seconds of the fastest recorded schedule."""
-        times = (measurement.time_s for measurement in self._measurements.values())
+        times = (each.time_s for each in self.__dict__["_measurements"].values())
         return min((time_s for time_s in times if time_s is not None), default=math.inf)
 
-    def _with_another(self, schedule: Schedule, place: int) -> list[Schedule]:
-        config = self._configs[schedule]
-        before, after = config[:place], config[place + 1 :]
-        others = ((*before, value, *after) for value in self._params[place])
-        return [
-            self._schedules[each] for each in others if each != config and each in self._schedules
-        ]
+
+def from_table(
+    kernel: str,
+    device: str,
+    params: Mapping[str, Sequence[Scalar]],
+    measured: Iterable[tuple[Sequence[Scalar], Measurement]],
+    restrictions: Sequence[str] = (),
+) -> RecordedSpace:
+    """A recording from elsewhere, of one kernel: configurations in the order of `params`.
+
+    The space is that of the restrictions (Python expressions) if they allow exactly what was
+    measured, so that it is walked as it was meant; else the list of what was measured.
+    """
+    knobs = [Knob(name, tuple(values)) for name, values in params.items()]
+    names = [knob.name for knob in knobs]
+    rows, measurements = [], {}
+    for values, measurement in measured:
+        rows.append(values)
+        schedule = Schedule.of(kernel, VERSION, dict(zip(names, values, strict=True)))
+        measurements[schedule] = measurement
+    listed = ListedSpace(kernel, VERSION, knobs, rows)
+    space = _restricted(kernel, knobs, restrictions, measurements) or listed
+    name = f"{kernel} on {device}"
+    target = Target.of("recorded", device, device, {})
+    return RecordedSpace(name, Workload.of(kernel, {}), target, [space], measurements)
 
 
-def _read_measurements(
-    data: Mapping[str, Any],
-) -> Iterator[tuple[tuple[Scalar, ...], Measurement]]:
-    kinds = data.get("status") or {}
-    for place, (config, time_ms) in enumerate(zip(data["configs"], data["time_ms"], strict=True)):
-        if time_ms is None:
-            yield tuple(config), _failure(str(kinds.get(str(place), "failed")))
-        else:
-            yield tuple(config), Measurement.ok((time_ms * 1e-3,))
+def _restricted(
+    kernel: str,
+    knobs: Sequence[Knob],
+    restrictions: Sequence[str],
+    measurements: Mapping[Schedule, Measurement],
+) -> SearchSpace | None:
+    if not restrictions and math.prod(len(knob.values) for knob in knobs) > len(measurements):
+        return None
+    names = [knob.name for knob in knobs]
+    rules = [constraint(expression, names) for expression in restrictions]
+    space = SearchSpace(kernel, VERSION, knobs, rules)
+    same = space.size == len(measurements) and all(each in measurements for each in space)
+    return space if same else None
 
 
-def _failure(kind: str) -> Measurement:
-    for word, status in _FAILURES:
-        if word in kind.lower():
-            return Measurement.failed(status, kind)
-    return Measurement.failed(Status.LAUNCH_ERROR, kind)
+def from_records(
+    workload: Workload, target: Target, measurements: Mapping[Schedule, Measurement]
+) -> RecordedSpace:
+    """A recording of ours: the schedules that were measured, a list for each template."""
+    by_template: dict[tuple[str, int], list[Schedule]] = {}
+    for schedule in measurements:
+        by_template.setdefault((schedule.template, schedule.version), []).append(schedule)
+    spaces = [listed_space(schedules) for schedules in by_template.values()]
+    name = f"{workload} on {target.device}"
+    return RecordedSpace(name, workload, target, spaces, measurements)

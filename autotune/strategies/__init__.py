@@ -13,11 +13,17 @@ STRATEGIES = {
     "evolutionary": "autotune.strategies.evolutionary:Evolutionary",
     "random": "autotune.strategies.random_search:RandomSearch",
     "local": "autotune.strategies.local_search:LocalSearch",
+    "genetic": "autotune.strategies.genetic:Genetic",
+    "differential-evolution": "autotune.strategies.differential_evolution:DifferentialEvolution",
+    "annealing": "autotune.strategies.annealing:Annealing",
+    "parallel-annealing": "autotune.strategies.annealing:parallel_annealing",
+    "tabu": "autotune.strategies.tabu:Tabu",
+    "particle-swarm": "autotune.strategies.particle_swarm:ParticleSwarm",
     "exhaustive": "autotune.strategies.exhaustive:Exhaustive",
 }
 DEFAULT = "evolutionary"
 
-SELF_GUIDED = frozenset({"evolutionary", "local", "exhaustive"})
+SELF_GUIDED = frozenset(STRATEGIES) - {"random"}
 """Strategies that decide themselves what is measured, so that nothing should prune their asks."""
 
 

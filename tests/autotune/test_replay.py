@@ -93,7 +93,8 @@ def test_steps_stay_in_the_space(recorded: RecordedSpace) -> None:
         for step in recorded.neighbours(schedule):
             assert step in recorded
             assert sum(a != b for a, b in zip(step.knobs, schedule.knobs, strict=True)) == 1
-        assert recorded.mutate(schedule, rng) in recorded.neighbours(schedule)
+        moved = recorded.mutate(schedule, rng)
+        assert moved in recorded and moved != schedule
         child = recorded.crossover(schedule, other, rng)
         assert child in recorded
         assert all(child[knob] in (schedule[knob], other[knob]) for knob in child.values)

@@ -1,0 +1,46 @@
+"""Cache files of Kernel Tuner: https://kerneltuner.github.io/kernel_tuner/stable/cache_files.html.
+
+It appends an entry a trial, so the closing braces may be missing. A failed configuration has the
+name of an error class where the time would be, in older versions 1e20.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from autotune.recorded import RecordedSpace, from_table
+from autotune.recordings.failures import failure
+from records.canonical import Scalar
+from records.errors import InvalidInputError
+from records.measurement import Measurement
+
+_OBJECTIVE = "time"
+_FAILED_MS = 1e20
+
+
+def recognises(data: Any) -> bool:
+    return isinstance(data, dict) and "tune_params_keys" in data and "cache" in data
+
+
+def recordings(data: Any, path: Path) -> list[RecordedSpace]:
+    if data.get("objective", _OBJECTIVE) != _OBJECTIVE:
+        raise InvalidInputError(
+            f"its objective is {data['objective']!r}; need one of {_OBJECTIVE!r}"
+        )
+    params = {name: data["tune_params"][name] for name in data["tune_params_keys"]}
+    measured = _measured(data["cache"], list(params))
+    return [from_table(str(data["kernel_name"]), str(data["device_name"]), params, measured)]
+
+
+def _measured(cache: Any, names: list[str]) -> Iterator[tuple[tuple[Scalar, ...], Measurement]]:
+    for entry in cache.values():
+        yield tuple(entry[name] for name in names), _measurement(entry[_OBJECTIVE])
+
+
+def _measurement(time_ms: Any) -> Measurement:
+    if isinstance(time_ms, int | float) and math.isfinite(time_ms) and time_ms < _FAILED_MS:
+        return Measurement.ok((time_ms * 1e-3,))
+    return failure(time_ms if isinstance(time_ms, str) else "failed")

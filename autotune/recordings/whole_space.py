@@ -1,0 +1,46 @@
+"""Spaces published whole, as one JSON document.
+
+`params` (name to list of legal values), `configs` (every measured configuration, values in the
+order of `params`), `time_ms` (milliseconds of each, null for a failure), and optionally `status`
+(index to kind of failure), `restrictions` (Python expressions), `kernel`, `device`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from autotune.recorded import RecordedSpace, from_table
+from autotune.recordings.failures import failure
+from records.canonical import Scalar
+from records.errors import InvalidInputError
+from records.measurement import Measurement
+
+
+def recognises(data: Any) -> bool:
+    return isinstance(data, dict) and len({"params", "configs", "time_ms"} & set(data)) >= 2
+
+
+def recordings(data: Any, path: Path) -> list[RecordedSpace]:
+    missing = {"params", "configs", "time_ms"} - set(data)
+    if missing:
+        raise InvalidInputError(f"it is no recorded space: it lacks {', '.join(sorted(missing))}")
+    if len(data["configs"]) != len(data["time_ms"]):
+        raise InvalidInputError(
+            f"{len(data['configs'])} configurations need as many times, "
+            f"found {len(data['time_ms'])} times"
+        )
+    kernel = str(data.get("kernel", path.name.partition(".")[0]))
+    device = str(data.get("device", "unknown"))
+    restrictions = data.get("restrictions") or []
+    return [from_table(kernel, device, data["params"], _measured(data), restrictions)]
+
+
+def _measured(data: Any) -> Iterator[tuple[tuple[Scalar, ...], Measurement]]:
+    kinds = data.get("status") or {}
+    for place, (config, time_ms) in enumerate(zip(data["configs"], data["time_ms"], strict=True)):
+        if time_ms is None:
+            yield tuple(config), failure(str(kinds.get(str(place), "failed")))
+        else:
+            yield tuple(config), Measurement.ok((time_ms * 1e-3,))

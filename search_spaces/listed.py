@@ -1,0 +1,159 @@
+"""A search space given by its schedules, one by one, where no constraint is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from records.canonical import Scalar
+from records.errors import InvalidInputError
+from records.schedule import Schedule
+from search_spaces.assignments import Assignments
+from search_spaces.diagram import FORBIDDEN, Bools, Ints
+from search_spaces.knobs import Knob
+from search_spaces.space import SearchSpace
+
+
+class ListedSpace(SearchSpace):
+    """The listed schedules of one template, in the order of the list.
+
+    `rows` are their values in the order of `knobs`. Answers as a `SearchSpace` does; questions
+    that a diagram answers take a pass over the list. `InvalidInputError` for a value that is not
+    its knob's and for a row that is there twice.
+    """
+
+    def __init__(
+        self, template: str, version: int, knobs: Sequence[Knob], rows: Iterable[Sequence[Scalar]]
+    ) -> None:
+        super().__init__(template, version, knobs, ())
+        self._list([self._row(values) for values in rows])
+
+    def _row(self, values: Sequence[Scalar]) -> tuple[int, ...]:
+        if len(values) != len(self.knobs):
+            raise InvalidInputError(
+                f"space of {self.template!r}: need {len(self.knobs)} values, got {list(values)}"
+            )
+        row = []
+        for knob, value in zip(self.knobs, values, strict=True):
+            position = knob.position(value)
+            if position is None:
+                raise InvalidInputError(
+                    f"{knob.name}={value!r} is not legal; legal values: {knob.listed}"
+                )
+            row.append(position)
+        return tuple(row)
+
+    def _list(self, rows: Sequence[tuple[int, ...]]) -> None:
+        places = {row: at for at, row in enumerate(rows)}
+        if len(places) < len(rows):
+            twice = next(row for at, row in enumerate(rows) if places[row] != at)
+            raise InvalidInputError(f"listed twice: {self._schedule(np.array(twice))}")
+        shaped = np.array(rows, dtype=np.int64).reshape(len(rows), len(self.knobs))
+        object.__setattr__(self, "_listed", ListedAssignments((), shaped))
+
+    @property
+    def _legal(self) -> Assignments:
+        legal: Assignments = self.__dict__["_listed"]
+        return legal
+
+    def __reduce__(self) -> tuple[type[SearchSpace], tuple[Any, ...]]:
+        rows = [tuple(each[knob.name] for knob in self.knobs) for each in self]
+        return type(self), (self.template, self.version, self.knobs, rows)
+
+    def __repr__(self) -> str:
+        return (
+            f"ListedSpace({self.template!r}, {self.version}, {len(self.knobs)} knobs, "
+            f"{self.size} schedules)"
+        )
+
+    def violations(self, values: Mapping[str, Any]) -> list[str]:
+        """As of `SearchSpace`; the only constraint is to be listed."""
+        messages = super().violations(values)
+        if messages or len(values) < len(self.knobs):
+            return messages
+        row = np.array([knob.position(values[knob.name]) for knob in self.knobs], dtype=np.int64)
+        return [] if self._legal.allows(row[None, :])[0] else [self._unlisted]
+
+    @property
+    def _unlisted(self) -> str:
+        return f"it is none of the {self.size:,} listed schedules"
+
+    def fixed(self, values: Mapping[str, Scalar]) -> ListedSpace:
+        """The listed schedules in which knobs named in `values` have that value."""
+        knobs = super().fixed(values).knobs
+        known = {knob.name: knob for knob in knobs}
+        rows = [
+            tuple(each[knob.name] for knob in self.knobs)
+            for each in self
+            if all(known[name].position(each[name]) is not None for name in values)
+        ]
+        return ListedSpace(self.template, self.version, knobs, rows)
+
+    def why_empty(self) -> list[str]:
+        return [] if self.size else ["no listed schedule is so"]
+
+
+@dataclass(frozen=True, eq=False)
+class ListedAssignments(Assignments):
+    """Assignments as the rows of a table, shape (assignments, knobs)."""
+
+    rows: Ints
+
+    @cached_property
+    def _places(self) -> dict[bytes, int]:
+        return {row.tobytes(): at for at, row in enumerate(self.rows)}
+
+    @cached_property
+    def size(self) -> int:
+        return len(self.rows)
+
+    def unrank(self, indices: Sequence[int] | npt.NDArray[Any]) -> Ints:
+        return self.rows[np.asarray(indices, dtype=np.int64)]
+
+    def rank(self, positions: Ints) -> int:
+        return self._places[np.ascontiguousarray(positions).tobytes()]
+
+    def allows(self, rows: Ints) -> Bools:
+        return np.array(
+            [row.tobytes() in self._places for row in np.ascontiguousarray(rows)], dtype=np.bool_
+        )
+
+    def cheapest(self, costs: Sequence[Ints]) -> Ints | None:
+        """The first of least total cost."""
+        totals = np.zeros(self.size, dtype=np.int64)
+        for column, cost in zip(self.rows.T, costs, strict=True):
+            totals += cost[column]
+        if not self.size or totals.min() >= FORBIDDEN:
+            return None
+        return np.asarray(self.rows[totals.argmin()])
+
+
+def listed_space(schedules: Sequence[Schedule]) -> ListedSpace:
+    """A space of schedules of one template, which all have the same knobs.
+
+    Each knob's values are those that occur, numbers sorted. `InvalidInputError` where knobs
+    differ.
+    """
+    first = schedules[0]
+    names = [name for name, _ in first.knobs]
+    for schedule in schedules:
+        if [name for name, _ in schedule.knobs] != names:
+            raise InvalidInputError(
+                f"need the same knobs in all schedules of {first.template}, found "
+                f"{', '.join(names)} and {', '.join(name for name, _ in schedule.knobs)}"
+            )
+    rows: list[tuple[Any, ...]] = [tuple(value for _, value in each.knobs) for each in schedules]
+    columns = zip(*rows, strict=True)
+    knobs = [Knob(name, _values(column)) for name, column in zip(names, columns, strict=True)]
+    return ListedSpace(first.template, first.version, knobs, rows)
+
+
+def _values(column: Sequence[Any]) -> tuple[Scalar, ...]:
+    values = {(type(value), value): value for value in column}.values()
+    numbers = all(isinstance(value, int | float) for value in values)
+    return tuple(sorted(values, key=(lambda value: value) if numbers else str))
