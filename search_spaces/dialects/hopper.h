@@ -74,6 +74,13 @@ struct __align__(64) TensorMap {
     char bytes[128];
 };
 
+// Before this thread's first use of a map: it lies in global memory, where another may have lain
+// that the copy engine still keeps.
+FUNCTION void map_acquire(const TensorMap *map)
+{
+    asm volatile("fence.proxy.tensormap::generic.acquire.sys [%0], 128;" ::"l"(map) : "memory");
+}
+
 FUNCTION void tma_load(unsigned to, const TensorMap *map, unsigned barrier, int x, int y, int z)
 {
     asm volatile(

@@ -190,6 +190,8 @@ FUNCTION void finish_products(SUM (&sums)[BLOCKS][SUMS], const Stages &stages, S
 FUNCTION void load(const TensorMap *left_map, const TensorMap *right_map, const Stages &stages,
                    int cluster)
 {
+    map_acquire(left_map);
+    map_acquire(right_map);
     const unsigned short row_blocks = same_rows(stages.rank);
     const unsigned short column_blocks = same_columns(stages.rank);
     Slot slot = {0, 1};
@@ -222,6 +224,9 @@ FUNCTION void consume(const Stages &stages, unsigned staging, int consumer, int 
     int buffer = 0, turn_phase = consumer ^ 1;
     Slot slot = {0, 0};
     SUM sums[BLOCKS][SUMS];
+#if SPLIT_K == 1 && STORE_TMA
+    if (threadIdx.x % 32 == 0) map_acquire(c_map);
+#endif
     const int turns = units_of(cluster);
     for (int turn = 0; turn < turns; turn++) {
         const Unit unit = unit_of(cluster, turn, stages.rank);

@@ -247,6 +247,13 @@ struct __align__(64) TensorMap {
     char bytes[128];
 };
 
+// Before this thread's first use of a map: it lies in global memory, where another may have lain
+// that the copy engine still keeps.
+FUNCTION void map_acquire(const TensorMap *map)
+{
+    asm volatile("fence.proxy.tensormap::generic.acquire.sys [%0], 128;" ::"l"(map) : "memory");
+}
+
 FUNCTION void tma_load(unsigned to, const TensorMap *map, unsigned barrier, int x, int y, int z)
 {
     asm volatile(
@@ -1198,6 +1205,8 @@ FUNCTION void finish_products(SUM (&sums)[BLOCKS][SUMS], const Stages &stages, S
 FUNCTION void load(const TensorMap *left_map, const TensorMap *right_map, const Stages &stages,
                    int cluster)
 {
+    map_acquire(left_map);
+    map_acquire(right_map);
     const unsigned short row_blocks = same_rows(stages.rank);
     const unsigned short column_blocks = same_columns(stages.rank);
     Slot slot = {0, 1};
@@ -1230,6 +1239,9 @@ FUNCTION void consume(const Stages &stages, unsigned staging, int consumer, int 
     int buffer = 0, turn_phase = consumer ^ 1;
     Slot slot = {0, 0};
     SUM sums[BLOCKS][SUMS];
+#if SPLIT_K == 1 && STORE_TMA
+    if (threadIdx.x % 32 == 0) map_acquire(c_map);
+#endif
     const int turns = units_of(cluster);
     for (int turn = 0; turn < turns; turn++) {
         const Unit unit = unit_of(cluster, turn, stages.rank);
