@@ -431,18 +431,18 @@ FUNCTION float tanh_special(float x)
     return 1.0f - 2.0f * reciprocal_special(1.0f + exp2_special(2.885390081777927f * x));
 }
 
-// 2^x = 2^n 2^f with a whole n and |f| <= 1/2: a polynomial that is right to 2.6e-6 (fitted for the
-// least relative error), n added to the exponent (FlashAttention-4 does so with one of degree 3).
+// 2^x = 2^n 2^f with a whole n and |f| <= 1/2: a polynomial with a relative error of 2.9e-6 at most
+// (fitted for that; FlashAttention-4 takes one of degree 3), n added to the exponent. It is 1 at 0,
+// so that 2^-127 becomes 0, and so does all that is less.
 FUNCTION float exp2_polynomial(float x)
 {
     const float whole = 12582912.0f;  // 1.5 * 2^23: beside it a sum keeps whole numbers alone
-    const float shifted = x + whole, f = x - (shifted - whole);
-    float y = fmaf(f, 0.00957010188f, 0.0559178639f);
-    y = fmaf(f, y, 0.240247449f);
-    y = fmaf(f, y, 0.693121814f);
-    y = fmaf(f, y, 0.999999261f);
-    y = __uint_as_float(__float_as_uint(y) + (__float_as_uint(shifted) << 23));
-    return x < -126.0f ? 0.0f : y;
+    const float least = fmaxf(x, -127.0f), shifted = least + whole, f = least - (shifted - whole);
+    float y = fmaf(f, 0.00958285294f, 0.0559064262f);
+    y = fmaf(f, y, 0.240240991f);
+    y = fmaf(f, y, 0.693124175f);
+    y = fmaf(f, y, 1.0f);
+    return __uint_as_float(__float_as_uint(y) + (__float_as_uint(shifted) << 23));
 }
 
 #define EXP2(x) exp2_special(x)
