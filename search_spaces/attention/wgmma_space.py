@@ -143,15 +143,17 @@ def _roles(problem: Problem, target: Target) -> Iterator[Constraint]:
     yield Constraint(
         ("consumers", "resident", "pack_heads"),
         lambda consumers, resident, pack_heads: (
-            consumers * resident > 1 or problem.units(1, pack_heads, 1) <= units
+            consumers * resident > 1
+            or problem.row_tiles(1, pack_heads) == 1
+            or problem.units(1, pack_heads, 1) <= units
         ),
         "while a warpgroup alone on a unit does its softmax, the tensor cores are idle; there are "
         "tiles enough for two",
     )
-    kv_len = problem.given.kv_len
+    kv_len, page = problem.given.kv_len, problem.given.page_size
     yield Constraint(
         ("tile_n",),
-        lambda tile_n: tile_n >= _LEAST_OF_MANY or kv_len < _MANY,
+        lambda tile_n: tile_n >= _LEAST_OF_MANY or kv_len < _MANY or page > 0,
         f"products with fewer than {_LEAST_OF_MANY} keys take longer to read Q from shared memory "
         f"than to multiply, which {kv_len} keys need not suffer",
     )
@@ -165,7 +167,6 @@ def _roles(problem: Problem, target: Target) -> Iterator[Constraint]:
         lambda stages, tile_n: stages <= ceil_divide(kv_len, tile_n),
         f"{kv_len} keys are fewer tiles of {{tile_n}} than {{stages}} stages, some never used",
     )
-    page = problem.given.page_size
     if page:
         yield Constraint(
             ("tile_n",),

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given as having
+from hypothesis import settings
+from hypothesis import strategies as st
 from wgmma_attention_cases import (
     ALONE,
     CAUSAL,
@@ -146,6 +149,35 @@ def test_results_of_parts_must_fit_the_memory() -> None:
 def test_schedules_of_the_paper_are_in_the_space(given: dict[str, Any], knobs: Any) -> None:
     workload = attention(batch=4, heads=16, q_len=4096, dtype="bfloat16", **given)
     assert WGMMA_ATTENTION.space(workload, GPU).violations(schedule(**knobs).values) == []
+
+
+SIZES = st.fixed_dictionaries(
+    {
+        "kv_heads": st.sampled_from([1, 2, 8, 32]),
+        "q_len": st.integers(1, 40) | st.sampled_from([100, 5000]),
+        "head_dim": st.sampled_from([8, 64, 80, 128, 200, 256]),
+        "v_dim": st.sampled_from([8, 40, 64, 128, 256]),
+        "dtype": st.sampled_from(["float16", "bfloat16"]),
+        "causal": st.booleans(),
+        "window": st.sampled_from([None, 1, 100]),
+        "softcap": st.sampled_from([None, 5.0]),
+        "bias": st.sampled_from(["none", "alibi"]),
+    }
+)
+KEYS = st.integers(1, 140) | st.just(5000)
+PAGES = st.none() | st.sampled_from([16, 48, 64, 208, 512])
+
+
+@settings(max_examples=40, deadline=None)
+@having(SIZES, st.sampled_from([1, 3, 8]), KEYS, PAGES, st.sampled_from([20, 132]))
+def test_what_is_not_rejected_has_schedules(
+    sizes: dict[str, Any], queries_per_kv_head: int, kv_len: int, page_size: int | None, units: int
+) -> None:
+    heads = sizes["kv_heads"] * queries_per_kv_head
+    workload = attention(heads=heads, kv_lens=(kv_len, 1), page_size=page_size, **sizes)
+    target = gpu(units=units)
+    assert WGMMA_ATTENTION.rejects(workload, target) == ""
+    assert WGMMA_ATTENTION.space(workload, target)
 
 
 def test_a_thread_gets_what_the_loader_gives_away() -> None:
