@@ -2,19 +2,19 @@
 // Haziza, Massa and Sizov, 2023), from sm_80 on.
 //
 // Every key and value is used by few rows and read once, so that the time is that of reading them.
-// What counts is the bytes under way. All queries of the heads that share a head of K and V are rows
-// of one tile of tensor cores: K and V are read once for all of them. The keys are cut four times:
-// into SPLITS parts; each among the CLUSTER blocks of a cluster; a block's into tiles; and a tile
-// among WARPS_KEYS warps. Each of these warps has a ring of STAGES tiles of its own in shared memory,
-// filled by its own asynchronous copies, so that warps wait for no other (but for those that share
-// the ring, where rows are too many for one warp: WARPS_ROWS). Warps keep sums of their own; they are
-// merged through shared memory at the end, those of a cluster's blocks through each other's, and
-// those of the parts by a second kernel.
+// What counts is the bytes under way. All queries of the heads that share a head of K and V are
+// rows of one tile of tensor cores: K and V are read once for all of them. The keys are cut four
+// times: into SPLITS parts; each among the CLUSTER blocks of a cluster; a block's into tiles; and a
+// tile among WARPS_KEYS warps. Each of these warps has a ring of STAGES tiles of its own in shared
+// memory, filled by its own asynchronous copies, so that warps wait for no other (but for those
+// that share the ring, where rows are too many for one warp: WARPS_ROWS). Warps keep sums of their
+// own; they are merged through shared memory at the end, those of a cluster's blocks through each
+// other's, and those of the parts by a second kernel.
 //
 // Pages are looked up a tile ahead of their copies: each lane knows the page of one key.
 //
-//   attend:   groups (SPLITS x CLUSTER x heads of K x blocks of rows, BATCH, 1); writes the output, or what
-//             each part gives
+//   attend:   groups (SPLITS x CLUSTER x heads of K x blocks of rows, BATCH, 1); writes the output,
+//             or what each part gives
 //   combine:  the parts (combine.h), only if SPLITS > 1
 
 #ifndef KERNEL
@@ -106,7 +106,8 @@ FUNCTION void copy_tile(unsigned char *tile, const STORED_KV *from, int tile_key
     }
 }
 
-FUNCTION void copy_keys_and_values(unsigned char *stage, const Source &source, int tile_key, int page)
+FUNCTION void copy_keys_and_values(unsigned char *stage, const Source &source, int tile_key,
+                                   int page)
 {
     copy_tile<QK_WIDTH, HEAD_DIM, K_COPY, K_ROW_STRIDE, K_PAGE_STRIDE>(stage, source.k, tile_key,
                                                                        source.end, page);
@@ -149,7 +150,10 @@ struct OfWarps {
     const float *parts;
     const Mark *marks;
 
-    FUNCTION const float *part(int i, int row) const { return parts + (i * KEPT_ROWS + row) * PITCH; }
+    FUNCTION const float *part(int i, int row) const
+    {
+        return parts + (i * KEPT_ROWS + row) * PITCH;
+    }
     FUNCTION Mark mark(int i, int row) const { return marks[i * KEPT_ROWS + row]; }
 };
 
@@ -158,7 +162,8 @@ template <typename SHARES> FUNCTION Mark merged(const SHARES &shares, int row)
 {
     Mark total = {MINUS_INFINITY, 0.0f};
 #pragma unroll
-    for (int i = 0; i < SHARES::COUNT; i++) total.base = fmaxf(total.base, shares.mark(i, row).base);
+    for (int i = 0; i < SHARES::COUNT; i++)
+        total.base = fmaxf(total.base, shares.mark(i, row).base);
     if (total.base == MINUS_INFINITY) return total;
 #pragma unroll
     for (int i = 0; i < SHARES::COUNT; i++) {
@@ -313,7 +318,8 @@ KERNEL IN_CLUSTERS __launch_bounds__(THREADS, RESIDENT) void attend(
         copy_wait<STAGES - 2>();
         meet_at_ring();
         if (step + STAGES - 1 < own.count)
-            copy_keys_and_values(ring + before * STAGE_BYTES, source, KEY_OF(step + STAGES - 1), page);
+            copy_keys_and_values(ring + before * STAGE_BYTES, source, KEY_OF(step + STAGES - 1),
+                                 page);
         copy_commit();
         page = look_up(source, KEY_OF(step + STAGES));
         if (sees(place, KEY_OF(step)))

@@ -49,8 +49,8 @@ FUNCTION void share(float *parts, Mark *marks, int first, const Found &found, fl
             const float sum = sum_of_row(found.rows[i][half].sum);
             if (row >= KEPT_ROWS) continue;
             if (lane % 4 == 0) {
-                const float base = sum > 0.0f ? found.rows[i][half].largest * factor : MINUS_INFINITY;
-                const Mark mark = {base, sum};
+                const float largest = found.rows[i][half].largest * factor;
+                const Mark mark = {sum > 0.0f ? largest : MINUS_INFINITY, sum};
                 marks[row] = mark;
             }
 #pragma unroll

@@ -1,14 +1,15 @@
-// A single row by multiply-add units, without tensor cores: what decode.cu does with a tile of keys,
-// and what it leaves for the merge. Stands after warp_products.h; K and V are of 2 bytes.
+// A single row by multiply-add units, without tensor cores: what decode.cu does with a tile of
+// keys, and what it leaves for the merge. Stands after warp_products.h; K and V are of 2 bytes.
 //
-// LINE_LANES lanes share a line of K or V, 16 bytes each, so that a warp takes LINES_AT_ONCE lines at
-// a time. A lane keeps its columns of the output for every such line.
+// LINE_LANES lanes share a line of K or V, 16 bytes each, so that a warp takes LINES_AT_ONCE lines
+// at a time. A lane keeps its columns of the output for every such line.
 
 #ifndef DECODE_VECTOR_H
 #define DECODE_VECTOR_H
 
 #define PIECE 8  // elements of 16 bytes
-#define LINE_LANES (QK_WIDTH <= 16 ? 2 : QK_WIDTH <= 32 ? 4 : QK_WIDTH <= 64 ? 8 : QK_WIDTH <= 128 ? 16 : 32)
+#define LINE_LANES \
+    (QK_WIDTH <= 16 ? 2 : QK_WIDTH <= 32 ? 4 : QK_WIDTH <= 64 ? 8 : QK_WIDTH <= 128 ? 16 : 32)
 #define LINES_AT_ONCE (32 / LINE_LANES)
 #define PASSES (TILE_KEYS / LINES_AT_ONCE)
 

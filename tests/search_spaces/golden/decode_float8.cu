@@ -353,18 +353,18 @@ FUNCTION float tanh_special(float x)
     return 1.0f - 2.0f * reciprocal_special(1.0f + exp2_special(2.885390081777927f * x));
 }
 
-// 2^x = 2^n 2^f with a whole n and |f| <= 1/2: a polynomial that is right to 2.6e-6 (fitted for the
-// least relative error), n added to the exponent (FlashAttention-4 does so with one of degree 3).
+// 2^x = 2^n 2^f with a whole n and |f| <= 1/2: a polynomial with a relative error of 2.9e-6 at most
+// (fitted for that; FlashAttention-4 takes one of degree 3), n added to the exponent. It is 1 at 0,
+// so that 2^-127 becomes 0, and so does all that is less.
 FUNCTION float exp2_polynomial(float x)
 {
     const float whole = 12582912.0f;  // 1.5 * 2^23: beside it a sum keeps whole numbers alone
-    const float shifted = x + whole, f = x - (shifted - whole);
-    float y = fmaf(f, 0.00957010188f, 0.0559178639f);
-    y = fmaf(f, y, 0.240247449f);
-    y = fmaf(f, y, 0.693121814f);
-    y = fmaf(f, y, 0.999999261f);
-    y = __uint_as_float(__float_as_uint(y) + (__float_as_uint(shifted) << 23));
-    return x < -126.0f ? 0.0f : y;
+    const float least = fmaxf(x, -127.0f), shifted = least + whole, f = least - (shifted - whole);
+    float y = fmaf(f, 0.00958285294f, 0.0559064262f);
+    y = fmaf(f, y, 0.240240991f);
+    y = fmaf(f, y, 0.693124175f);
+    y = fmaf(f, y, 1.0f);
+    return __uint_as_float(__float_as_uint(y) + (__float_as_uint(shifted) << 23));
 }
 
 #define EXP2(x) exp2_special(x)
@@ -1481,8 +1481,8 @@ FUNCTION void share(float *parts, Mark *marks, int first, const Found &found, fl
             const float sum = sum_of_row(found.rows[i][half].sum);
             if (row >= KEPT_ROWS) continue;
             if (lane % 4 == 0) {
-                const float base = sum > 0.0f ? found.rows[i][half].largest * factor : MINUS_INFINITY;
-                const Mark mark = {base, sum};
+                const float largest = found.rows[i][half].largest * factor;
+                const Mark mark = {sum > 0.0f ? largest : MINUS_INFINITY, sum};
                 marks[row] = mark;
             }
 #pragma unroll
@@ -1504,19 +1504,19 @@ FUNCTION void share(float *parts, Mark *marks, int first, const Found &found, fl
 // Haziza, Massa and Sizov, 2023), from sm_80 on.
 //
 // Every key and value is used by few rows and read once, so that the time is that of reading them.
-// What counts is the bytes under way. All queries of the heads that share a head of K and V are rows
-// of one tile of tensor cores: K and V are read once for all of them. The keys are cut four times:
-// into SPLITS parts; each among the CLUSTER blocks of a cluster; a block's into tiles; and a tile
-// among WARPS_KEYS warps. Each of these warps has a ring of STAGES tiles of its own in shared memory,
-// filled by its own asynchronous copies, so that warps wait for no other (but for those that share
-// the ring, where rows are too many for one warp: WARPS_ROWS). Warps keep sums of their own; they are
-// merged through shared memory at the end, those of a cluster's blocks through each other's, and
-// those of the parts by a second kernel.
+// What counts is the bytes under way. All queries of the heads that share a head of K and V are
+// rows of one tile of tensor cores: K and V are read once for all of them. The keys are cut four
+// times: into SPLITS parts; each among the CLUSTER blocks of a cluster; a block's into tiles; and a
+// tile among WARPS_KEYS warps. Each of these warps has a ring of STAGES tiles of its own in shared
+// memory, filled by its own asynchronous copies, so that warps wait for no other (but for those
+// that share the ring, where rows are too many for one warp: WARPS_ROWS). Warps keep sums of their
+// own; they are merged through shared memory at the end, those of a cluster's blocks through each
+// other's, and those of the parts by a second kernel.
 //
 // Pages are looked up a tile ahead of their copies: each lane knows the page of one key.
 //
-//   attend:   groups (SPLITS x CLUSTER x heads of K x blocks of rows, BATCH, 1); writes the output, or what
-//             each part gives
+//   attend:   groups (SPLITS x CLUSTER x heads of K x blocks of rows, BATCH, 1); writes the output,
+//             or what each part gives
 //   combine:  the parts (combine.h), only if SPLITS > 1
 
 #ifndef KERNEL
@@ -1608,7 +1608,8 @@ FUNCTION void copy_tile(unsigned char *tile, const STORED_KV *from, int tile_key
     }
 }
 
-FUNCTION void copy_keys_and_values(unsigned char *stage, const Source &source, int tile_key, int page)
+FUNCTION void copy_keys_and_values(unsigned char *stage, const Source &source, int tile_key,
+                                   int page)
 {
     copy_tile<QK_WIDTH, HEAD_DIM, K_COPY, K_ROW_STRIDE, K_PAGE_STRIDE>(stage, source.k, tile_key,
                                                                        source.end, page);
@@ -1651,7 +1652,10 @@ struct OfWarps {
     const float *parts;
     const Mark *marks;
 
-    FUNCTION const float *part(int i, int row) const { return parts + (i * KEPT_ROWS + row) * PITCH; }
+    FUNCTION const float *part(int i, int row) const
+    {
+        return parts + (i * KEPT_ROWS + row) * PITCH;
+    }
     FUNCTION Mark mark(int i, int row) const { return marks[i * KEPT_ROWS + row]; }
 };
 
@@ -1660,7 +1664,8 @@ template <typename SHARES> FUNCTION Mark merged(const SHARES &shares, int row)
 {
     Mark total = {MINUS_INFINITY, 0.0f};
 #pragma unroll
-    for (int i = 0; i < SHARES::COUNT; i++) total.base = fmaxf(total.base, shares.mark(i, row).base);
+    for (int i = 0; i < SHARES::COUNT; i++)
+        total.base = fmaxf(total.base, shares.mark(i, row).base);
     if (total.base == MINUS_INFINITY) return total;
 #pragma unroll
     for (int i = 0; i < SHARES::COUNT; i++) {
@@ -1815,7 +1820,8 @@ KERNEL IN_CLUSTERS __launch_bounds__(THREADS, RESIDENT) void attend(
         copy_wait<STAGES - 2>();
         meet_at_ring();
         if (step + STAGES - 1 < own.count)
-            copy_keys_and_values(ring + before * STAGE_BYTES, source, KEY_OF(step + STAGES - 1), page);
+            copy_keys_and_values(ring + before * STAGE_BYTES, source, KEY_OF(step + STAGES - 1),
+                                 page);
         copy_commit();
         page = look_up(source, KEY_OF(step + STAGES));
         if (sees(place, KEY_OF(step)))
