@@ -1367,8 +1367,8 @@ FUNCTION void weigh(Weights &weights, Scores &scores, Rows &rows, Sums &sums, fl
                 for (int e = 0; e < 2; e++) {
                     const float x = fmaf(scores[i][j][half * 2 + e], factor, -base);
                     pair[e] = weight<POLYNOMIALS>(x, j * 2 + e);
-                    sum += pair[e];
                 }
+                sum += pair[0] + pair[1];
                 weights[i][j / 2][j % 2 * 2 + half] = packed(pair[0], pair[1]);
             }
             rows[i][half].sum += sum;
