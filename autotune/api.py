@@ -27,9 +27,11 @@ from autotune.session import (
     TuningResult,
     batch_size,
 )
+from autotune.strategies import DEFAULT as DEFAULT_STRATEGY
 from autotune.strategies import SELF_GUIDED, make_strategy
 from autotune.timing import TimingPlan, default_plan
 from autotune.tuner import Tuner
+from cost_model import DEFAULT as DEFAULT_MODEL
 from cost_model import make_model
 from cost_model.trust import Trust
 from records.errors import DeviceError, InvalidInputError
@@ -61,8 +63,8 @@ def tune(
     trials: int = 200,
     time_limit_s: float | None = None,
     seed: int = 0,
-    strategy: str = "evolutionary",
-    model: str = "xgboost",
+    strategy: str = DEFAULT_STRATEGY,
+    model: str = DEFAULT_MODEL,
     compare: bool = True,
     templates: Sequence[str] | None = None,
     plan: TimingPlan | None = None,

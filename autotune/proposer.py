@@ -8,21 +8,55 @@ import numpy as np
 import numpy.typing as npt
 
 from autotune.strategies.base import SearchStrategy
-from cost_model.base import CostModel
+from cost_model.acquisition import DEFAULT, choose
+from cost_model.base import CostModel, Prediction
 from cost_model.trust import Trust
 from records.measurement import Measurement
 from records.record import TuningRecord
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
+from search_spaces.threads import single_threaded_products
+
+
+class ModelScore:
+    """A cost model's predictions for one workload on one target, as a `BatchScore`."""
+
+    def __init__(
+        self,
+        model: CostModel,
+        workload: Workload,
+        target: Target,
+        acquisition: str = DEFAULT,
+        seed: Sequence[int] = (0,),
+    ) -> None:
+        self._model = model
+        self._workload = workload
+        self._target = target
+        self._acquisition = acquisition
+        self._rng = np.random.default_rng(seed)
+
+    def __call__(self, schedules: Sequence[Schedule]) -> npt.NDArray[np.float64]:
+        return self._predict(schedules).score
+
+    def choose(
+        self, schedules: Sequence[Schedule], free: npt.NDArray[np.bool_], n: int
+    ) -> Sequence[int]:
+        """By what each is expected to gain, not by the score alone."""
+        prediction = self._predict(schedules)
+        with single_threaded_products():
+            return choose(prediction, free, n, self._rng, self._acquisition)
+
+    def _predict(self, schedules: Sequence[Schedule]) -> Prediction:
+        return self._model.predict(self._workload, self._target, schedules)
 
 
 class Proposer:
     """Puts a strategy and a cost model together; `model` is `None` for a search without one.
 
-    A strategy that breeds from predictions (`Evolutionary`) takes them through `guide`, and what
-    it asks is measured as it stands: `oversample` 1. With more than 1 the strategy is asked for
-    `oversample` times as many, and the model keeps the most promising but for a share `explore`
+    A strategy that follows predictions (`Guided`, `Evolutionary`) takes them through `guide`, and
+    what it asks is measured as it stands: `oversample` 1. With more than 1 the strategy is asked
+    for `oversample` times as many, and the model keeps the most promising but for a share `explore`
     that is kept blindly; the others wait and compete again, so none is lost. One of the two
     prunes, never both.
 
@@ -45,8 +79,12 @@ class Proposer:
         explore: float = 0.15,
         seed: int = 0,
         earlier: Sequence[TuningRecord] = (),
+        acquisition: str = DEFAULT,
     ) -> None:
-        """`earlier`: records of other workloads or targets for the model to learn from too."""
+        """`earlier`: records of other workloads or targets for the model to learn from too.
+
+        `acquisition`: by which merit a strategy that lets the model choose has it choose.
+        """
         self._strategy = strategy
         self._model = model
         self._trust = trust
@@ -55,6 +93,7 @@ class Proposer:
         self._oversample = oversample
         self._explore = explore
         self._seed = seed
+        self._acquisition = acquisition
         self._earlier = list(earlier)
         self._records: list[TuningRecord] = []
         self._waiting: list[Schedule] = []  # asked of the strategy, not yet proposed
@@ -94,7 +133,7 @@ class Proposer:
             self._outcomes.clear()
         self._model.fit([*self._earlier, *self._records])
         self._followed = self._model.ready and self._trust.trusted
-        self._strategy.guide(self._score if self._followed else None)
+        self._strategy.guide(self._score() if self._followed else None)
         return self._notices()
 
     def _notices(self) -> list[str]:
@@ -111,7 +150,7 @@ class Proposer:
         rng = np.random.default_rng((self._seed, self._proposed))
         self._waiting.extend(self._strategy.ask(n * self._oversample))
         blindly = int(n * self._explore + rng.random())
-        order = np.argsort(-self._score(self._waiting), kind="stable").tolist()
+        order = np.argsort(-self._score()(self._waiting), kind="stable").tolist()
         kept, rest = order[: n - blindly], order[n - blindly :]
         kept += rng.permutation(rest)[:blindly].tolist()
         chosen = [self._waiting[place] for place in kept]
@@ -122,9 +161,15 @@ class Proposer:
         """Note what the model expects, once it knows this workload and its scores compare."""
         known = any(record.measurement.is_ok for record in self._records)
         if self._model is not None and self._model.ready and known and schedules:
-            scores = self._score(schedules).tolist()
+            scores = self._score()(schedules).tolist()
             self._predicted.update(zip(schedules, scores, strict=True))
 
-    def _score(self, schedules: Sequence[Schedule]) -> npt.NDArray[np.float64]:
+    def _score(self) -> ModelScore:
         assert self._model is not None
-        return self._model.predict(self._workload, self._target, schedules).score
+        return ModelScore(
+            self._model,
+            self._workload,
+            self._target,
+            self._acquisition,
+            (self._seed, len(self._records)),
+        )

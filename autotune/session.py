@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from autotune.contest import Ratio
+from autotune.strategies import DEFAULT as DEFAULT_STRATEGY
 from autotune.strategies import STRATEGIES
 from autotune.timing import TimingPlan
+from cost_model import DEFAULT as DEFAULT_MODEL
 from cost_model import MODELS
 from records.errors import InvalidInputError
 from records.measurement import Status
@@ -38,8 +40,8 @@ class TuningOptions:
     trials: int = 200
     time_limit_s: float | None = None
     seed: int = 0
-    strategy: str = "evolutionary"
-    model: str = "xgboost"
+    strategy: str = DEFAULT_STRATEGY
+    model: str = DEFAULT_MODEL
     batch: int = BATCH
     finalists: int = 6
     race_rounds: int = 15

@@ -6,19 +6,30 @@ from importlib import import_module
 from typing import cast
 
 from cost_model.base import CostModel, Prediction
+from cost_model.table import FindTemplate
 from records.errors import InvalidInputError
+from search_spaces import registry
 
 __all__ = ["DEFAULT", "MODELS", "CostModel", "Prediction", "make_model"]
 
-MODELS = {
+MODELS: dict[str, str] = {
+    "ensemble": "cost_model.ensemble:Ensemble",
+    "gaussian-process": "cost_model.gaussian_process_model:GaussianProcessModel",
     "xgboost": "cost_model.xgboost_model:XGBoostModel",
+    "xgboost-log": "cost_model.xgboost_model:on_log_time",
+    "xgboost-pairwise": "cost_model.xgboost_model:on_pairs",
+    "xgboost-ndcg": "cost_model.xgboost_model:on_lists",
+    "random-forest": "cost_model.forest_model:ForestModel",
 }
-DEFAULT = "xgboost"
+DEFAULT = "ensemble"
 
 
-def make_model(name: str, seed: int = 0) -> CostModel:
+def make_model(
+    name: str, seed: int = 0, find_template: FindTemplate = registry.template
+) -> CostModel:
     """The cost model of that name; `InvalidInputError` lists the names there are."""
     if name not in MODELS:
         raise InvalidInputError(f"no cost model {name!r}; there are: {', '.join(MODELS)}")
     module, _, attribute = MODELS[name].partition(":")
-    return cast(CostModel, getattr(import_module(module), attribute)(seed=seed))
+    make = getattr(import_module(module), attribute)
+    return cast(CostModel, make(seed=seed, find_template=find_template))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +14,25 @@ from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 
+Floats: TypeAlias = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Prediction:
     """One number a schedule each, in the order asked.
 
     `score`: higher is faster; comparable within one (workload, target) only. `spread`: the
-    model's own uncertainty in the same unit, 0 where it has no notion of it.
+    model's own uncertainty in the same unit (a standard deviation), 0 where it has no notion of
+    it. What a model may know beyond that: `best`, the score of the fastest schedule measured;
+    `works`, the probability that a schedule does not fail; `covariance(place)`, how uncertain
+    scores move together: the covariance of that schedule's score with everyone's.
     """
 
-    score: npt.NDArray[np.float64]
-    spread: npt.NDArray[np.float64]
+    score: Floats
+    spread: Floats
+    best: float | None = None
+    works: Floats | None = None
+    covariance: Callable[[int], Floats] | None = None
 
 
 class CostModel(Protocol):
@@ -33,6 +41,7 @@ class CostModel(Protocol):
     `fit(records)` replaces what was learnt; failures are part of the records and count as
     slowest. Records of templates that this process does not know are skipped.
     `ready` is false until there is enough to learn from; `predict` may be called only when true.
+    A tuple of schedules that is asked about again and again is encoded once.
     """
 
     @property

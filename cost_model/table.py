@@ -34,6 +34,7 @@ class FeatureTable:
     """Rows of features, computed once a schedule and kept; columns only ever grow.
 
     A matrix has a column for every name met so far, in the order of meeting; NaN is "unknown".
+    That of a tuple of schedules is kept until the next tuple.
     """
 
     def __init__(self, find_template: FindTemplate, keep_rows: int = 100_000) -> None:
@@ -41,6 +42,7 @@ class FeatureTable:
         self._keep_rows = keep_rows
         self._positions: dict[str, int] = {}
         self._rows: dict[tuple[Workload, Target], dict[Schedule, Matrix]] = {}
+        self._last: tuple[Workload, Target, tuple[Schedule, ...], Matrix] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -48,6 +50,20 @@ class FeatureTable:
 
     def matrix(self, workload: Workload, target: Target, schedules: Sequence[Schedule]) -> Matrix:
         """(len(schedules), len(self.names)) features, rows in the order given."""
+        if not isinstance(schedules, tuple):
+            return self._matrix(workload, target, schedules)
+        last = self._last
+        if (
+            last is None
+            or last[2] is not schedules
+            or last[:2] != (workload, target)
+            or last[3].shape[1] != len(self._positions)
+        ):
+            last = workload, target, schedules, self._matrix(workload, target, schedules)
+            self._last = last
+        return last[3]
+
+    def _matrix(self, workload: Workload, target: Target, schedules: Sequence[Schedule]) -> Matrix:
         rows = self._kept(workload, target)
         self._add(rows, workload, target, [each for each in schedules if each not in rows])
         context = context_features(workload, target)

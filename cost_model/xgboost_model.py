@@ -1,9 +1,8 @@
-"""Gradient-boosted trees that predict the order of schedules by speed."""
+"""Gradient-boosted trees that predict speed, or the order of schedules by speed."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +10,9 @@ import numpy.typing as npt
 import xgboost
 
 from cost_model.base import Prediction
+from cost_model.feasibility import Feasibility
+from cost_model.groups import Group, known_groups, stacked
 from cost_model.table import FeatureTable, FindTemplate, Matrix
-from records.errors import InvalidInputError
 from records.record import TuningRecord
 from records.schedule import Schedule
 from records.target import Target
@@ -23,12 +23,41 @@ Labels = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What is learnt, from labels for which higher is faster; `ranking`: its settings where only
+    their order within a workload counts."""
+
+    name: str
+    labels: Callable[[Group], Labels]
+    ranking: Mapping[str, object] | None = None
+
+
+PAIRS = {"lambdarank_pair_method": "mean", "lambdarank_num_pair_per_sample": 8}
+"""Each schedule is compared with 8 others at random: the default, pairs of the best 32 only, left
+the order of a few hundred schedules no better than that of 25."""
+
+
+OBJECTIVES = {
+    "share": Objective("reg:squarederror", lambda group: group.shares),
+    "log": Objective("reg:squarederror", lambda group: group.log_speeds),
+    "pairwise": Objective("rank:pairwise", lambda group: group.shares, PAIRS),
+    "ndcg": Objective(
+        "rank:ndcg",
+        lambda group: np.round(100.0 * group.shares),
+        PAIRS | {"ndcg_exp_gain": False, "lambdarank_normalization": False},
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Settings:
     """How the trees are grown; `benchmarks/replay.md` compares.
 
-    `members` models see `subsample` of the rows each; their disagreement is the spread.
+    `objective` is one of `OBJECTIVES`. `members` models see `subsample` of the rows each; their
+    disagreement is the spread. `failures`: also learn which schedules will fail.
     """
 
+    objective: str = "share"
     members: int = 4
     rounds: int = 100
     depth: int = 5
@@ -37,16 +66,17 @@ class Settings:
     columns: float = 0.7
     enough: int = 20
     threads: int = 1
+    failures: bool = False
 
 
 class XGBoostModel:
-    """Regression on speed as a share of the best of the same workload and target.
+    """Trees over all features, of all workloads and targets that the records hold.
 
-    A share tells the fast apart and presses the slow together, and a failure is simply 0. On
-    recorded spaces the ten best predicted hold faster schedules than with the logarithm of the
-    time (unless clipped near the best, which does as well) or with pairwise or NDCG ranking:
-    see `benchmarks/replay.md`. `score` is the predicted speed in runs a second (the
-    share, where the workload is new), so that scores of successive fits compare.
+    `"share"` learns the speed as a share of the best of the same workload and target, which tells
+    the fast apart and presses the slow together; a failure is simply 0, and `score` is in runs a
+    second. `"log"` learns its logarithm, clipped; `score` is the logarithm of runs a second.
+    Where the workload is new both are relative to its best. Of the ranking objectives the score
+    has no unit. `benchmarks/replay.md` compares them.
     """
 
     def __init__(
@@ -61,6 +91,7 @@ class XGBoostModel:
         self._table = FeatureTable(find_template)
         self._members: list[xgboost.Booster] = []
         self._columns: list[int] = []
+        self._feasibility = Feasibility(seed)
         self._best_s: dict[tuple[Workload, Target], float] = {}
 
     @property
@@ -68,15 +99,16 @@ class XGBoostModel:
         return bool(self._members)
 
     def fit(self, records: Sequence[TuningRecord]) -> None:
-        groups = self._groups(records)
+        groups = known_groups(records, self._find_template)
         self._members = []
-        self._best_s = {}
-        worked = sum(record.measurement.is_ok for group in groups for record in group)
-        if worked < self._settings.enough:
+        self._best_s = {(each.workload, each.target): each.best_s for each in groups if each.worked}
+        if sum(group.worked for group in groups) < self._settings.enough:
             return
-        features, labels = self._examples(groups)
+        features = stacked(self._table, groups)
         self._columns = self._informative(features)
-        self._members = self._train(features[:, self._columns], labels)
+        self._members = self._train(features[:, self._columns], groups)
+        if self._settings.failures:
+            self._feasibility.fit(features[:, self._columns], groups)
 
     def predict(
         self, workload: Workload, target: Target, schedules: Sequence[Schedule]
@@ -86,43 +118,18 @@ class XGBoostModel:
         if not schedules:
             return Prediction(np.zeros(0), np.zeros(0))
         features = self._table.matrix(workload, target, schedules)[:, self._columns]
-        data = xgboost.DMatrix(features, nthread=self._settings.threads)
-        shares = np.stack([member.predict(data) for member in self._members]).astype(np.float64)
-        speeds = shares / self._best_s.get((workload, target), 1.0)
-        return Prediction(speeds.mean(axis=0), speeds.std(axis=0))
-
-    def _groups(self, records: Sequence[TuningRecord]) -> list[list[TuningRecord]]:
-        """Known records by workload and target; of one schedule the latest."""
-        groups: dict[tuple[Workload, Target], dict[Schedule, TuningRecord]] = {}
-        for record in records:
-            if self._is_known(record):
-                group = groups.setdefault((record.workload, record.target), {})
-                group[record.schedule] = record
-        return [list(group.values()) for group in groups.values()]
-
-    def _is_known(self, record: TuningRecord) -> bool:
-        try:
-            template = self._find_template(record.workload.op, record.schedule.template)
-        except InvalidInputError:
-            return False
-        return template.version == record.schedule.version
-
-    def _examples(self, groups: Sequence[Sequence[TuningRecord]]) -> tuple[Matrix, Labels]:
-        blocks, labels = [], []
-        for group in groups:
-            workload, target = group[0].workload, group[0].target
-            schedules = [record.schedule for record in group]
-            blocks.append(self._table.matrix(workload, target, schedules))
-            times_s = _times_s(group)
-            best_s = float(times_s.min())
-            labels.append(best_s / times_s if math.isfinite(best_s) else np.zeros(len(group)))
-            self._best_s[workload, target] = best_s if math.isfinite(best_s) else 1.0
-        features = np.full((sum(map(len, blocks)), len(self._table.names)), np.nan, np.float32)
-        start = 0
-        for block in blocks:
-            features[start : start + len(block), : block.shape[1]] = block
-            start += len(block)
-        return features, np.concatenate(labels)
+        raw = np.stack([member.inplace_predict(features) for member in self._members])
+        scores = raw.astype(np.float64)
+        best_s = self._best_s.get((workload, target), 1.0)
+        best: float | None = None
+        if self._settings.objective == "share":
+            scores, best = scores / best_s, 1.0 / best_s
+        elif self._settings.objective == "log":
+            best = -float(np.log(best_s))
+            scores += best
+        return Prediction(
+            scores.mean(axis=0), scores.std(axis=0), best, self._feasibility.works(features)
+        )
 
     def _informative(self, features: Matrix) -> list[int]:
         """Columns that vary, in the order of their names: equal records, equal model."""
@@ -133,11 +140,15 @@ class XGBoostModel:
         varies = (low < high) | (known.any(axis=0) & ~known.all(axis=0))
         return sorted(np.flatnonzero(varies).tolist(), key=lambda column: names[column])
 
-    def _train(self, features: Matrix, labels: Labels) -> list[xgboost.Booster]:
+    def _train(self, features: Matrix, groups: Sequence[Group]) -> list[xgboost.Booster]:
         settings = self._settings
+        objective = OBJECTIVES[settings.objective]
+        labels = np.concatenate([objective.labels(group) for group in groups])
         data = xgboost.DMatrix(features, label=labels, nthread=settings.threads)
-        parameters = {
-            "objective": "reg:squarederror",
+        if objective.ranking is not None:
+            data.set_group([len(group.schedules) for group in groups])
+        parameters: dict[str, object] = {
+            "objective": objective.name,
             "max_depth": settings.depth,
             "learning_rate": settings.learning_rate,
             "subsample": settings.subsample,
@@ -146,6 +157,8 @@ class XGBoostModel:
             "nthread": settings.threads,
             "verbosity": 0,
         }
+        if objective.ranking is not None:  # its second derivatives are small numbers
+            parameters |= {"min_child_weight": 0.01, **objective.ranking}
         return [
             xgboost.train(
                 parameters | {"seed": self._seed * settings.members + member},
@@ -156,7 +169,13 @@ class XGBoostModel:
         ]
 
 
-def _times_s(group: Sequence[TuningRecord]) -> Labels:
-    """Seconds; infinite for a failure."""
-    times = [record.measurement.time_s for record in group]
-    return np.array([math.inf if time_s is None else time_s for time_s in times])
+def on_log_time(seed: int = 0, find_template: FindTemplate = registry.template) -> XGBoostModel:
+    return XGBoostModel(seed, Settings("log"), find_template)
+
+
+def on_pairs(seed: int = 0, find_template: FindTemplate = registry.template) -> XGBoostModel:
+    return XGBoostModel(seed, Settings("pairwise"), find_template)
+
+
+def on_lists(seed: int = 0, find_template: FindTemplate = registry.template) -> XGBoostModel:
+    return XGBoostModel(seed, Settings("ndcg"), find_template)

@@ -26,15 +26,16 @@ CONFINED = {
     "cuda": {"autotune.backends.cuda"},
     "pycuda": {"autotune.backends.cuda"},
     "pynvml": {"autotune.backends.cuda"},
+    "plotly": {"autotune.leaderboard_plot"},
     "pyopencl": {"autotune.backends.opencl.driver"},
     "pytest": {"autotune.testing"},
     "rich": {"autotune.cli"},
-    "scipy": {"autotune.libraries"},
-    "sklearn": {"cost_model.evaluate"},
+    "scipy": {"autotune.libraries", "cost_model.acquisition", "cost_model.gaussian_process"},
+    "sklearn": {"cost_model.evaluate", "cost_model.forest_model"},
     "sqlite_utils": {"records.connection"},
     "threadpoolctl": {"autotune.libraries", "search_spaces.threads"},
     "torch": {"autotune.libraries"},
-    "xgboost": {"cost_model.xgboost_model"},
+    "xgboost": {"cost_model.feasibility", "cost_model.xgboost_model"},
 }
 """Other third-party packages, and the module or package that each is confined to."""
 

@@ -10,6 +10,7 @@ from autotune.strategies.spaces import SearchableSpace
 from records.errors import InvalidInputError
 
 STRATEGIES = {
+    "guided": "autotune.strategies.guided:Guided",
     "evolutionary": "autotune.strategies.evolutionary:Evolutionary",
     "random": "autotune.strategies.random_search:RandomSearch",
     "local": "autotune.strategies.local_search:LocalSearch",
@@ -21,7 +22,7 @@ STRATEGIES = {
     "particle-swarm": "autotune.strategies.particle_swarm:ParticleSwarm",
     "exhaustive": "autotune.strategies.exhaustive:Exhaustive",
 }
-DEFAULT = "evolutionary"
+DEFAULT = "guided"
 
 SELF_GUIDED = frozenset(STRATEGIES) - {"random"}
 """Strategies that decide themselves what is measured, so that nothing should prune their asks."""

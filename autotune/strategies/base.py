@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,29 @@ Score: TypeAlias = Callable[[Sequence[Schedule]], npt.NDArray[np.float64]]
 """Predicted merit of schedules, higher is faster; only the order means something."""
 
 
+@runtime_checkable
+class BatchScore(Protocol):
+    """A `Score` that also tells which schedules are worth measuring together.
+
+    `choose(schedules, free, n)` gives the places of at most `n` of the schedules, best first and
+    only such as are `free`. A tuple that comes again is recognised and costs less.
+    """
+
+    def __call__(self, schedules: Sequence[Schedule]) -> npt.NDArray[np.float64]: ...
+
+    def choose(
+        self, schedules: Sequence[Schedule], free: npt.NDArray[np.bool_], n: int
+    ) -> Sequence[int]: ...
+
+
 class SearchStrategy(Protocol):
     """Proposes schedules of one search (the union of several templates' spaces).
 
     `ask(n)` gives at most `n` distinct schedules never asked before, told or not, and `[]` only
     when the space is exhausted. `tell` reports each outcome, failures too; it may also report
     schedules never asked (resumed from a database), which are then never asked either.
-    `guide(score)` hands over a cost model's prediction, or `None` to withdraw it.
+    `guide(score)` hands over a cost model's prediction, perhaps a `BatchScore`, or `None` to
+    withdraw it.
     Deterministic: the same seed, spaces and calls give the same proposals.
     """
 

@@ -63,10 +63,11 @@ def search(strategy: SearchStrategy, batch: int, evaluations: int | None = None)
     """Everything asked, and told at once, until the space or the evaluations are used up."""
     asked: list[Schedule] = []
     while evaluations is None or len(asked) < evaluations:
-        chosen = strategy.ask(batch)
+        most = batch if evaluations is None else min(batch, evaluations - len(asked))
+        chosen = strategy.ask(most)
         if not chosen:
             break
-        assert len(chosen) <= batch
+        assert len(chosen) <= most
         for schedule in chosen:
             strategy.tell(schedule, example_measurement(schedule))
         asked.extend(chosen)

@@ -141,8 +141,8 @@ def test_a_time_limit_ends_the_search(search: Callable[..., TuningResult]) -> No
     ("options", "message"),
     [
         ({"device": "sim:absent"}, "no simulated device|no device"),
-        ({"strategy": "psychic"}, "no strategy 'psychic'; there are: evolutionary"),
-        ({"model": "oracle"}, "no cost model 'oracle'; there are: xgboost, none"),
+        ({"strategy": "psychic"}, "no strategy 'psychic'; there are: guided"),
+        ({"model": "oracle"}, "no cost model 'oracle'; there are: ensemble, "),
         ({"trials": 0}, "at least 1"),
         ({"time_limit_s": -1.0}, "more than 0 seconds"),
         ({"templates": ["absent"]}, "no template 'absent' for addition; there are: adder"),

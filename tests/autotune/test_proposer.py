@@ -11,6 +11,8 @@ from autotune.proposer import Proposer
 from autotune.strategies import make_strategy
 from autotune.strategies.exhaustive import Exhaustive
 from autotune.testing.cost_model import EXAMPLE, TARGET, find_example, record, workload
+from cost_model import make_model
+from cost_model.acquisition import ACQUISITIONS, THOMPSON
 from cost_model.base import CostModel, Prediction
 from cost_model.trust import Trust
 from cost_model.xgboost_model import XGBoostModel
@@ -126,12 +128,15 @@ def test_a_model_that_mends_is_followed_again() -> None:
     assert median_s(batches[-1]) < median_s(batches[0])
 
 
-@pytest.mark.parametrize("strategy,oversample", [("evolutionary", 1), ("random", 4)])
+@pytest.mark.parametrize(
+    "strategy,model,oversample",
+    [("guided", "ensemble", 1), ("evolutionary", "xgboost", 1), ("random", "xgboost", 4)],
+)
 def test_same_seed_and_same_measurements_give_the_same_proposals(
-    strategy: str, oversample: int
+    strategy: str, model: str, oversample: int
 ) -> None:
     runs = [
-        run(make(XGBoostModel(7, find_template=find_example), strategy, oversample, seed=7), 6)[0]
+        run(make(make_model(model, 7, find_example), strategy, oversample, seed=7), 6)[0]
         for _ in range(2)
     ]
     assert runs[0] == runs[1]
@@ -190,3 +195,19 @@ def test_a_model_taught_by_other_workloads_leads_from_the_first_batch() -> None:
     proposer.refit()
     best_s = min(map(EXAMPLE.time_s, EXAMPLE.space))
     assert min(map(EXAMPLE.time_s, proposer.next(12))) < 1.2 * best_s
+
+
+@pytest.mark.parametrize("acquisition", [*ACQUISITIONS, THOMPSON])
+def test_the_default_finds_the_best_of_thousands_in_a_few_dozen(acquisition: str) -> None:
+    proposer = Proposer(
+        make_strategy("guided", SPACE, 0),
+        make_model("ensemble", 0, find_example),
+        Trust(),
+        workload(),
+        TARGET,
+        acquisition=acquisition,
+    )
+    batches, _ = run(proposer, 8)
+    best_s = min(map(EXAMPLE.time_s, EXAMPLE.space))
+    assert min(EXAMPLE.time_s(each) for batch in batches for each in batch) < 1.02 * best_s
+    assert len({each for batch in batches for each in batch}) == sum(map(len, batches))

@@ -30,6 +30,8 @@ from autotune.runners import Job
 from autotune.session import Clock, Context, Progress, SilentObserver, TuningOptions
 from autotune.strategies import STRATEGIES, make_strategy
 from autotune.timing import TimingPlan
+from cost_model import DEFAULT as DEFAULT_MODEL
+from cost_model import MODELS
 from cost_model.base import Prediction
 from cost_model.trust import Trust
 from records import Kind, Measurement, Schedule, Status, Target, TuningRecord, Workload
@@ -112,7 +114,7 @@ def test_trials_bound_a_session(
     assert outcomes(database) == ["finished"]
 
 
-@pytest.mark.parametrize("model", ["none", "xgboost"])
+@pytest.mark.parametrize("model", ["none", *MODELS])
 def test_a_small_space_is_exhausted(database: TuningDatabase, runner: Watched, model: str) -> None:
     result = tune(database, runner, trials=1000, model=model)
     assert result.outcome == "exhausted"
@@ -486,7 +488,7 @@ def _interrupt(*arguments: object) -> Any:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("model", ["none", "xgboost"])
+@pytest.mark.parametrize("model", ["none", DEFAULT_MODEL])
 def test_the_same_seed_proposes_the_same(tmp_path: Path, strategy: str, model: str) -> None:
     registry.register_template(Adder(("none", "launch_error"), largest=512))
     proposed = []
@@ -505,8 +507,7 @@ def test_the_order_of_completion_does_not_change_what_is_proposed(tmp_path: Path
         runner = kind()
         with TuningDatabase(tmp_path / f"{kind.__name__}.db") as database:
             tune(database, runner, trials=30, seed=5, batch=6, finalists=0, drop_factor=1e9)
-        batches = [set(runner.measured[start : start + 6]) for start in range(0, 30, 6)]
-        proposed.append(batches)
+        proposed.append(runner.batches)
     assert proposed[0] == proposed[1]
 
 

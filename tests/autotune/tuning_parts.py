@@ -95,11 +95,13 @@ class Watched(InProcessRunner):
     def __init__(self, backend: SimulatedBackend | None = None) -> None:
         super().__init__(backend or SimulatedBackend())
         self.measured: list[Schedule] = []
+        self.batches: list[set[Schedule]] = []
         self.raced: list[list[Schedule]] = []
         self.plans: list[TimingPlan] = []
 
     def measure(self, jobs: Sequence[Job], plan: TimingPlan) -> Iterator[tuple[Job, Measurement]]:
         self.plans.append(plan)
+        self.batches.append({job.schedule for job in jobs})
         for job, measurement in super().measure(jobs, plan):
             self.measured.append(job.schedule)
             yield job, measurement

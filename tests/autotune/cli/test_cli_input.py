@@ -18,7 +18,7 @@ WRONG = {
     "layout": (("--layout", "xx"), "'nt'"),
     "epilogue": (("--epilogue", "bias,foo"), "gelu_tanh"),
     "strategy": (("--strategy", "foo"), "'evolutionary'"),
-    "model": (("--model", "foo"), "'xgboost', 'none'"),
+    "model": (("--model", "foo"), "'random-forest', 'none'"),
     "simulated device": (("--device", "sim:foo"), "there are"),
     "backend": (("--device", "foo"), "there are"),
     "trials": (("--trials", "0"), "x>=1"),

@@ -64,7 +64,7 @@ class TestEvolutionaryWithASmallPool(StrategyConformance):
 def test_the_table_makes_each_by_name() -> None:
     for name in STRATEGIES:
         assert len(make_strategy(name, example_space(), 0).ask(4)) == 4
-    with pytest.raises(InvalidInputError, match="no strategy 'psychic'; there are: "):
+    with pytest.raises(InvalidInputError, match="no strategy 'psychic'; there are: guided"):
         make_strategy("psychic", example_space(), 0)
 
 

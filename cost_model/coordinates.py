@@ -1,0 +1,142 @@
+"""Schedules of one template as points of a space in which near means alike.
+
+A knob of numbers is one coordinate: its logarithm where it is positive and wide (tile sizes double
+rather than step), scaled to what was measured: 0 to 1. A category has a coordinate for each value
+met, so that any two values are at a distance of 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from cost_model.base import Floats
+from cost_model.features import context_features
+from records.schedule import Schedule
+from records.target import Target
+from records.workload import Workload
+
+Column: TypeAlias = npt.NDArray[Any]
+
+WIDE = 4.0
+"""Largest over smallest value from which on a knob is seen by its logarithm."""
+
+
+class KnobTable:
+    """Knobs of one template's schedules as columns; a tuple's are kept until the next tuple."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[tuple[Schedule, ...], list[Column]] | None = None
+
+    def columns(self, schedules: Sequence[Schedule]) -> list[Column]:
+        """An array for each knob, in the order of the knobs' names: of numbers or of text."""
+        if self._kept is not None and self._kept[0] is schedules:
+            return self._kept[1]
+        rows = ([value for _, value in schedule.knobs] for schedule in schedules)
+        columns = [_column(values) for values in zip(*rows, strict=True)]
+        if isinstance(schedules, tuple):
+            self._kept = schedules, columns
+        return columns
+
+
+@dataclass(frozen=True)
+class NumberAxis:
+    """`shift` is added before the logarithm; `None`: no logarithm."""
+
+    shift: float | None
+    low: float = 0.0
+    span: float = 1.0
+
+    def __call__(self, column: Column) -> Floats:
+        values = column if column.dtype.kind == "f" else np.array([_number(x) for x in column])
+        if self.shift is not None:
+            values = np.log2(np.maximum(values + self.shift, 1e-9))
+        return np.asarray(((values - self.low) / self.span)[:, None], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class CategoryAxis:
+    """A value never met is equally far from all others, and nearer than they are."""
+
+    values: tuple[str, ...]
+
+    def __call__(self, column: Column) -> Floats:
+        text = column.astype(str)
+        hot = np.stack([text == value for value in self.values], axis=1)
+        coordinates: Floats = hot * np.sqrt(0.5)
+        return coordinates
+
+
+class Coordinates:
+    """Made from the columns of what was measured. Every knob is one dimension.
+
+    `groups`: the dimension that each coordinate belongs to.
+    """
+
+    def __init__(self, measured: Sequence[Column]) -> None:
+        self._axes = [_axis(column) for column in measured]
+        widths = [_width(axis) for axis in self._axes]
+        self.groups = np.repeat(np.arange(len(widths)), widths)
+
+    def __call__(self, columns: Sequence[Column]) -> Floats:
+        """(schedules, coordinates)"""
+        blocks = [axis(column) for axis, column in zip(self._axes, columns, strict=True)]
+        return np.hstack(blocks) if blocks else np.zeros((0, 0))
+
+
+class Context:
+    """Sizes of the workload and limits of the target as columns, where records differ in them."""
+
+    def __init__(self, met: Sequence[tuple[Workload, Target]]) -> None:
+        rows = [context_features(workload, target) for workload, target in met]
+        names = sorted({name for row in rows for name in row})
+        values = {name: [row.get(name, np.nan) for row in rows] for name in names}
+        self._unknown = {
+            name: float(np.nanmean(column))
+            for name, column in values.items()
+            if not np.isnan(column).all() and len({repr(value) for value in column}) > 1
+        }
+
+    def columns(self, workload: Workload, target: Target, count: int) -> list[Column]:
+        """For `count` schedules; what is not known of the workload is taken for average."""
+        if not self._unknown:
+            return []
+        row = context_features(workload, target)
+        values = [row.get(name, np.nan) for name in self._unknown]
+        known = np.where(np.isnan(values), list(self._unknown.values()), values)
+        return [np.full(count, value) for value in known]
+
+
+def _axis(column: Column) -> NumberAxis | CategoryAxis:
+    if column.dtype.kind != "f":
+        return CategoryAxis(tuple(sorted(set(column.tolist()))))
+    low, high = float(column.min()), float(column.max())
+    shift = None
+    if low > 0.0 and high >= WIDE * low:
+        shift = 0.0
+    elif low == 0.0 and high >= WIDE:
+        shift = 1.0
+    ends = NumberAxis(shift)(np.array([low, high]))[:, 0]
+    return NumberAxis(shift, float(ends[0]), float(ends[1] - ends[0]) or 1.0)
+
+
+def _width(axis: NumberAxis | CategoryAxis) -> int:
+    return len(axis.values) if isinstance(axis, CategoryAxis) else 1
+
+
+def _column(values: Sequence[object]) -> Column:
+    if all(isinstance(value, (bool, int, float)) for value in values):
+        return np.array(values, dtype=np.float64)
+    return np.array([str(value) for value in values])
+
+
+def _number(value: object) -> float:
+    """Of a knob that had only numbers so far; text, never met before, is far from them."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return -1.0

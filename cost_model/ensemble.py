@@ -1,0 +1,66 @@
+"""A Gaussian process and boosted trees together: the default.
+
+The process is right sooner and knows what it does not know; trees see what is not smooth, and
+learn from all features and other workloads. Their mean is better than either of them
+(`benchmarks/replay.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from cost_model.base import Prediction
+from cost_model.gaussian_process_model import GaussianProcessModel
+from cost_model.table import FindTemplate
+from cost_model.xgboost_model import Settings as TreeSettings
+from cost_model.xgboost_model import XGBoostModel
+from records.record import TuningRecord
+from records.schedule import Schedule
+from records.target import Target
+from records.workload import Workload
+from search_spaces import registry
+
+TREES = TreeSettings(objective="log", members=1, rounds=80, enough=24, failures=True)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`trees`: how they are grown, and from how many schedules that worked on they take part;
+    `weight` of their score beside the process's."""
+
+    trees: TreeSettings = TREES
+    weight: float = 0.5
+
+
+class Ensemble:
+    """Scores are means of both, logarithms of runs a second; the spread is the process's."""
+
+    def __init__(
+        self,
+        seed: int = 0,
+        settings: Settings | None = None,
+        find_template: FindTemplate = registry.template,
+    ) -> None:
+        self._settings = settings or Settings()
+        self._process = GaussianProcessModel(seed, find_template=find_template)
+        self._trees = XGBoostModel(seed, self._settings.trees, find_template)
+
+    @property
+    def ready(self) -> bool:
+        return self._process.ready
+
+    def fit(self, records: Sequence[TuningRecord]) -> None:
+        self._process.fit(records)
+        self._trees.fit(records)
+
+    def predict(
+        self, workload: Workload, target: Target, schedules: Sequence[Schedule]
+    ) -> Prediction:
+        prediction = self._process.predict(workload, target, schedules)
+        if not self._trees.ready:
+            return prediction
+        trees = self._trees.predict(workload, target, schedules)
+        weight = self._settings.weight
+        score = (1.0 - weight) * prediction.score + weight * trees.score
+        return replace(prediction, score=score, works=trees.works)

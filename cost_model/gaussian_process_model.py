@@ -1,0 +1,249 @@
+"""The Gaussian process as a cost model: few trials, and an honest account of what is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from cost_model.base import Floats, Prediction
+from cost_model.coordinates import Column, Context, Coordinates, KnobTable
+from cost_model.gaussian_process import GaussianProcess, Hyperparameters, Posterior, most_probable
+from cost_model.groups import Group, known_groups
+from cost_model.table import FindTemplate
+from records.record import TuningRecord
+from records.schedule import Schedule
+from records.target import Target
+from records.workload import Workload
+from search_spaces import registry
+from search_spaces.threads import single_threaded_products
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What bounds a fit.
+
+    `enough`: schedules that worked before it is ready. `most`: examples a template; of more, the
+    fastest half and the latest half are kept. `iterations` of the search for hyperparameters,
+    which takes the first `always` × `growth`^n examples: between two such counts the last answer
+    stands, unless a new best moved what is behind it.
+    """
+
+    enough: int = 4
+    most: int = 400
+    iterations: int = 30
+    growth: float = 1.15
+    always: int = 32
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Of one template. `labels` and variances `noise` in deviations of all labels."""
+
+    columns: list[Column]
+    labels: Floats
+    noise: Floats
+
+    def take(self, places: Places) -> _Examples:
+        columns = [column[places] for column in self.columns]
+        return _Examples(columns, self.labels[places], self.noise[places])
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """`offset`: how far the template's mean is from everyone's, in deviations."""
+
+    coordinates: Coordinates
+    process: GaussianProcess
+    offset: float
+
+
+@dataclass
+class _Memory:
+    """Of one template, from fit to fit: it saves time and changes no prediction."""
+
+    knobs: KnobTable = field(default_factory=KnobTable)
+    key: tuple[bytes, ...] = ()
+    hyperparameters: Hyperparameters | None = None
+
+
+class GaussianProcessModel:
+    """Regression on the logarithm of the speed, clipped, by knobs alone; one process a template.
+
+    Templates share the mean and the deviation of speeds, which is also what is expected of a
+    template not tried yet. Where records are of several workloads or targets, their sizes and
+    limits are coordinates too. `score` is the logarithm of runs a second (of the speed relative
+    to the best where the workload is new). Times that scatter weigh less.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        settings: Settings | None = None,
+        find_template: FindTemplate = registry.template,
+    ) -> None:
+        """`seed` is taken for the sake of the common constructor: nothing here is random."""
+        self._settings = settings or Settings()
+        self._find_template = find_template
+        self._memories: dict[str, _Memory] = {}
+        self._context = Context(())
+        self._best: dict[tuple[Workload, Target], float] = {}
+        self._fitted: dict[str, _Fitted] = {}
+        self._mean, self._deviation = 0.0, 1.0
+        self._sorted: tuple[tuple[Schedule, ...], dict[str, Places]] | None = None
+
+    @property
+    def ready(self) -> bool:
+        return bool(self._fitted)
+
+    def fit(self, records: Sequence[TuningRecord]) -> None:
+        groups = known_groups(records, self._find_template)
+        self._fitted = {}
+        if sum(group.worked for group in groups) < self._settings.enough:
+            return
+        self._best = {
+            (group.workload, group.target): -float(np.log(group.best_s))
+            for group in groups
+            if group.worked
+        }
+        self._context = Context([(group.workload, group.target) for group in groups])
+        labels = np.concatenate([group.log_speeds for group in groups])
+        self._mean, self._deviation = float(labels.mean()), float(labels.std()) or 1.0
+        templates = dict.fromkeys(each.template for group in groups for each in group.schedules)
+        with single_threaded_products():
+            for template in templates:
+                self._fitted[template] = self._fit(template, self._examples(template, groups))
+
+    def predict(
+        self, workload: Workload, target: Target, schedules: Sequence[Schedule]
+    ) -> Prediction:
+        if not self._fitted:
+            raise RuntimeError("the cost model has not learnt enough: ask `ready` first")
+        best = self._best.get((workload, target), 0.0)
+        mean, deviation = np.zeros(len(schedules)), np.ones(len(schedules))
+        parts: list[tuple[Places, Posterior]] = []
+        for template, places in self._by_template(schedules).items():
+            fitted = self._fitted.get(template)
+            if fitted is None:
+                continue
+            own = schedules if len(places) == len(schedules) else [schedules[at] for at in places]
+            columns = self._columns(template, own, workload, target)
+            with single_threaded_products():
+                posterior = fitted.process.at(fitted.coordinates(columns))
+            mean[places] = posterior.mean + fitted.offset
+            deviation[places] = posterior.deviation
+            parts.append((places, posterior))
+        deviation *= self._deviation
+        return Prediction(
+            self._mean + self._deviation * mean + best,
+            deviation,
+            best,
+            covariance=_Covariance(parts, deviation, self._deviation),
+        )
+
+    def _by_template(self, schedules: Sequence[Schedule]) -> dict[str, Places]:
+        if self._sorted is not None and self._sorted[0] is schedules:
+            return self._sorted[1]
+        names = np.array([schedule.template for schedule in schedules])
+        places = {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
+        if isinstance(schedules, tuple):
+            self._sorted = schedules, places
+        return places
+
+    def _columns(
+        self, template: str, schedules: Sequence[Schedule], workload: Workload, target: Target
+    ) -> list[Column]:
+        knobs = self._memories.setdefault(template, _Memory()).knobs.columns(schedules)
+        return [*knobs, *self._context.columns(workload, target, len(schedules))]
+
+    def _examples(self, template: str, groups: Sequence[Group]) -> _Examples:
+        """The template's, in the order of the records."""
+        parts = [
+            (group, np.array([each.template == template for each in group.schedules]))
+            for group in groups
+        ]
+        blocks = [
+            self._columns(
+                template,
+                [each for each in group.schedules if each.template == template],
+                group.workload,
+                group.target,
+            )
+            for group, own in parts
+            if own.any()
+        ]
+        labels = np.concatenate([group.log_speeds[own] for group, own in parts])
+        noise = np.concatenate([group.log_variances[own] for group, own in parts])
+        return _Examples(
+            [_joined(columns) for columns in zip(*blocks, strict=True)],
+            (labels - self._mean) / self._deviation,
+            noise / self._deviation**2,
+        )
+
+    def _fit(self, template: str, examples: _Examples) -> _Fitted:
+        examples = self._chosen(examples)
+        coordinates = Coordinates(examples.columns)
+        inputs = coordinates(examples.columns)
+        offset = float(examples.labels.sum()) / (len(examples.labels) + 1.0)
+        targets = examples.labels - offset
+        groups, noise = coordinates.groups, examples.noise
+        found = self._hyperparameters(template, inputs, targets, noise, groups)
+        process = GaussianProcess(inputs, targets, noise, groups, found)
+        return _Fitted(coordinates, process, offset)
+
+    def _chosen(self, examples: _Examples) -> _Examples:
+        count, most = len(examples.labels), self._settings.most
+        if count <= most:
+            return examples
+        latest = np.arange(count - most // 2, count)
+        older = np.argsort(-examples.labels[: count - most // 2], kind="stable")
+        return examples.take(np.sort(np.concatenate([older[: most - len(latest)], latest])))
+
+    def _hyperparameters(
+        self, template: str, inputs: Floats, targets: Floats, noise: Floats, groups: Places
+    ) -> Hyperparameters:
+        first = self._first(len(targets))
+        key = inputs[:first].tobytes(), targets[:first].tobytes(), groups.tobytes()
+        memory = self._memories[template]
+        if memory.hyperparameters is None or memory.key != key:
+            memory.key = key
+            memory.hyperparameters = most_probable(
+                inputs[:first], targets[:first], noise[:first], groups, self._settings.iterations
+            )
+        return memory.hyperparameters
+
+    def _first(self, count: int) -> int:
+        """How many examples, the earliest, hyperparameters are fitted to."""
+        if count <= self._settings.always:
+            return count
+        steps = int(np.log(count / self._settings.always) / np.log(self._settings.growth))
+        return int(self._settings.always * self._settings.growth**steps)
+
+
+@dataclass(frozen=True)
+class _Covariance:
+    """Of a prediction whose templates know nothing of each other."""
+
+    parts: list[tuple[Places, Posterior]]
+    spread: Floats
+    unit: float
+
+    def __call__(self, place: int) -> Floats:
+        covariance = np.zeros(len(self.spread))
+        for places, posterior in self.parts:
+            at = int(np.searchsorted(places, place))
+            if at < len(places) and places[at] == place:
+                covariance[places] = posterior.covariance(at) * self.unit**2
+        covariance[place] = self.spread[place] ** 2
+        return covariance
+
+
+def _joined(columns: Sequence[Column]) -> Column:
+    """Numbers stay numbers only where all are."""
+    if len({column.dtype.kind for column in columns}) > 1:
+        columns = [column.astype(str) for column in columns]
+    return np.concatenate(columns)
