@@ -532,7 +532,8 @@ FUNCTION VECTOR vector_tanh(const VECTOR x)
 //   partial_sums[partial_offset(r, part) * 2]          the largest score of the part
 //   partial_sums[partial_offset(r, part) * 2 + 1]      the sum of exp2(score - largest)
 //
-// with r = lse_offset(s, head, query). Where the sum is 0 the other two are not read.
+// with r = lse_offset(s, head, query). Where the sum is 0 the other two do not count, whatever they
+// are: they are read all the same, so that no load waits for another one.
 //
 //   combine:  groups (elements of out / COMBINE_THREADS, 1, 1); writes out, and lse
 
@@ -573,16 +574,19 @@ KERNEL GROUP_SIZE(COMBINE_THREADS, 1, 1) void combine(
     GLOBAL const float *sums = partial_sums + partial_offset(row, 0) * 2;
     GLOBAL const float *values = partial_out + partial_offset(row, 0) * V_DIM + column;
     float largest = MINUS_INFINITY;
-#pragma unroll 8
-    for (int part = 0; part < SPLITS; part++)
-        if (sums[2 * part + 1] > 0.0f && sums[2 * part] > largest) largest = sums[2 * part];
-    float sum = 0.0f, value = 0.0f;
-#pragma unroll 8
+#pragma unroll 32
     for (int part = 0; part < SPLITS; part++) {
-        const float weights = sums[2 * part + 1];
-        const float share = weights > 0.0f ? EXP2(sums[2 * part] - largest) : 0.0f;
-        sum += share > 0.0f ? share * weights : 0.0f;
-        value += share > 0.0f ? share * values[(size_t)part * V_DIM] : 0.0f;
+        const float score = sums[2 * part], weights = sums[2 * part + 1];
+        largest = weights > 0.0f && score > largest ? score : largest;
+    }
+    float sum = 0.0f, value = 0.0f;
+#pragma unroll 32
+    for (int part = 0; part < SPLITS; part++) {
+        const float score = sums[2 * part], weights = sums[2 * part + 1];
+        const float found = values[(size_t)part * V_DIM];
+        const float share = EXP2(weights > 0.0f ? score - largest : MINUS_INFINITY);
+        sum += share * weights;
+        value += share * (weights > 0.0f ? found : 0.0f);
     }
     out[combined_offset(row) + column] =
         FLOAT_TO_STORED(sum > 0.0f ? value * VALUE_FACTOR / sum : 0.0f);

@@ -875,7 +875,6 @@ FUNCTION void weigh(K_SPACE const K_TYPE *k, const float *q, float *weights, flo
             VECTOR weight = power_of_2(scores[i][v]);
             if (masked || BIAS)  // a bias may be minus infinity, too
                 weight = select(weight, (VECTOR)(0.0f), scores[i][v] == MINUS_INFINITY);
-            if (masked && i >= count) continue;
             total += weight;
             STORE(weight, weights + (done + i) * TILE_ROWS + v * LANES);
         }
