@@ -68,6 +68,12 @@ class RecordedSpace(UnionSpace):
             raise InvalidInputError(f"no recorded measurement of {schedule}") from None
         return found
 
+    @property
+    def recorded(self) -> Iterable[Schedule]:
+        """The schedules in the order in which they were read."""
+        measurements: dict[Schedule, Measurement] = self.__dict__["_measurements"]
+        return measurements.keys()
+
     def __contains__(self, schedule: object) -> bool:
         return schedule in self.__dict__["_measurements"]
 

@@ -2,71 +2,119 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
 
 from autotune.proposer import Proposer
 from autotune.recorded import RecordedSpace
-from autotune.strategies import make_strategy
-from cost_model.base import CostModel
+from autotune.recordings.noise import MeasuredNoise
+from autotune.session import BATCH, NO_MODEL
+from autotune.strategies import DEFAULT, SELF_GUIDED, STRATEGIES, make_strategy
+from cost_model import DEFAULT as DEFAULT_MODEL
+from cost_model import MODELS, make_model
 from cost_model.trust import Trust
+from records.errors import InvalidInputError
 
-BATCH = 12
-"""Schedules measured between two fits, as the tuner does by default."""
+OVERSAMPLE = 3
+"""Schedules that a strategy which guides itself by nothing proposes for each that a model keeps."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A way to search. `model`: whether a cost model takes part; `oversample` as in `Proposer`."""
+    """A way to search: a strategy, and the cost model that guides it or prunes what it asks."""
 
     strategy: str
-    model: bool = False
-    oversample: int = 1
+    model: str = NO_MODEL
 
     @property
     def name(self) -> str:
-        pruned = f", model prunes 1 of {self.oversample}" if self.oversample > 1 else ""
-        guided = ", guided by the model" if self.model and self.oversample == 1 else ""
-        return f"{self.strategy}{pruned}{guided}"
+        """`strategy` or `strategy+model`, as `parse` takes it."""
+        return self.strategy if self.model == NO_MODEL else f"{self.strategy}+{self.model}"
+
+    @classmethod
+    def parse(cls, text: str) -> Policy:
+        """`InvalidInputError` lists the names there are."""
+        strategy, plus, model = text.strip().partition("+")
+        if strategy not in STRATEGIES:
+            raise InvalidInputError(f"no strategy {strategy!r}; there are: {', '.join(STRATEGIES)}")
+        if plus and model not in MODELS:
+            raise InvalidInputError(f"no cost model {model!r}; there are: {', '.join(MODELS)}")
+        return cls(strategy, model if plus else NO_MODEL)
 
 
-def replay(policy: Policy, recorded: RecordedSpace, evaluations: int, seed: int) -> list[float]:
-    """Optimum over best found after 1, 2, … `evaluations`; 0 while nothing has worked.
+def default_policies() -> list[Policy]:
+    """What `autotune tune` does by default, and every strategy that needs no model."""
+    alone = [name for name in STRATEGIES if name not in (DEFAULT, "exhaustive")]
+    return [Policy(DEFAULT, DEFAULT_MODEL), *map(Policy, alone)]
 
-    An evaluation is a schedule proposed, whether it works or not. Shorter than `evaluations`
-    where the space is exhausted. Nothing survives from one call to the next.
+
+@dataclass(frozen=True)
+class Replayed:
+    """One search. `fractions`: optimum over best found after 1, 2, … trials, 0 before any worked.
+
+    `elapsed_s`: wall time of the whole search, which waits for no device.
     """
-    model = _model(recorded, seed) if policy.model else None
-    proposer = Proposer(
+
+    fractions: tuple[float, ...]
+    elapsed_s: float
+
+
+def replay(
+    policy: Policy,
+    recorded: RecordedSpace,
+    trials: int,
+    seed: int,
+    *,
+    batch: int = BATCH,
+    noise: MeasuredNoise | None = None,
+) -> Replayed:
+    """Search as the tuner does, the recording answering.
+
+    A trial is a schedule proposed, whether it works or not; fewer than `trials` where the space
+    is exhausted. With noise the best is what the trials make seem so, and counts with its
+    recorded time. Nothing survives from one call to the next.
+    """
+    started_s = time.perf_counter()
+    proposer = _proposer(policy, recorded, seed)
+    measure = recorded.measure
+    if noise is not None:
+        measure = partial(noise.measure, rng=np.random.default_rng((seed, 1)))
+    best_s, fraction = float("inf"), 0.0
+    fractions: list[float] = []
+    while len(fractions) < trials:
+        chosen = proposer.next(min(batch, trials - len(fractions)))
+        if not chosen:
+            break
+        for schedule in chosen:
+            measurement = measure(schedule)
+            proposer.tell(schedule, measurement)
+            if measurement.time_s is not None and measurement.time_s < best_s:
+                best_s = measurement.time_s
+                fraction = recorded.optimum_s / (recorded.measure(schedule).time_s or best_s)
+            fractions.append(fraction)
+        proposer.refit()
+    return Replayed(tuple(fractions), time.perf_counter() - started_s)
+
+
+def mean_at(curves: Sequence[Sequence[float]], trials: int) -> float:
+    """Mean of curves after so many trials; an exhausted space keeps its last value."""
+    return sum(curve[min(trials, len(curve)) - 1] for curve in curves) / len(curves)
+
+
+def _proposer(policy: Policy, recorded: RecordedSpace, seed: int) -> Proposer:
+    model = None
+    if policy.model != NO_MODEL:
+        model = make_model(policy.model, seed, recorded.find_template)
+    return Proposer(
         make_strategy(policy.strategy, recorded, seed),
         model,
         Trust(),
         recorded.workload,
         recorded.target,
-        oversample=policy.oversample,
+        oversample=1 if policy.strategy in SELF_GUIDED else OVERSAMPLE,
         seed=seed,
     )
-    best_s = float("inf")
-    curve: list[float] = []
-    while len(curve) < evaluations:
-        batch = proposer.next(min(BATCH, evaluations - len(curve)))
-        if not batch:
-            break
-        for schedule in batch:
-            measurement = recorded.measure(schedule)
-            proposer.tell(schedule, measurement)
-            best_s = min(best_s, measurement.time_s or float("inf"))
-            curve.append(recorded.optimum_s / best_s)
-        proposer.refit()
-    return curve
-
-
-def mean_at(curves: Sequence[Sequence[float]], evaluations: int) -> float:
-    """Mean of curves after so many evaluations; an exhausted space keeps its last value."""
-    return sum(curve[min(evaluations, len(curve)) - 1] for curve in curves) / len(curves)
-
-
-def _model(recorded: RecordedSpace, seed: int) -> CostModel:
-    from cost_model.xgboost_model import XGBoostModel
-
-    return XGBoostModel(seed, find_template=recorded.find_template)

@@ -15,14 +15,15 @@ from pathlib import Path
 import click
 
 from autotune.recorded import RecordedSpace
-from autotune.replay import Policy, mean_at, replay
+from autotune.replay import Policy, default_policies, mean_at, replay
 
 POLICIES = (
     Policy("random"),
     Policy("local"),
     Policy("evolutionary"),
-    Policy("random", model=True, oversample=3),
-    Policy("evolutionary", model=True),
+    Policy("random", "xgboost"),
+    Policy("evolutionary", "xgboost"),
+    *default_policies()[:1],
 )
 MARKS = (25, 50, 100, 200)
 
@@ -43,7 +44,9 @@ def main(paths: Sequence[Path], seeds: int, evaluations: int, only: str) -> None
             continue
         started_s = time.process_time()
         curves = [
-            replay(policy, space, evaluations, seed) for space in spaces for seed in range(seeds)
+            replay(policy, space, evaluations, seed).fractions
+            for space in spaces
+            for seed in range(seeds)
         ]
         spent_s = (time.process_time() - started_s) / len(curves)
         means = " | ".join(f"{mean_at(curves, mark):.3f}" for mark in marks)

@@ -23,6 +23,7 @@ from records.workload import Workload
 def recognises(data: Any) -> bool:
     return (
         isinstance(data, list)
+        and bool(data)
         and isinstance(data[0], dict)
         and data[0].get("format") == exchange.FORMAT
     )

@@ -3,49 +3,22 @@
 from __future__ import annotations
 
 import gzip
-import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from recording_samples import recording
 
 from autotune.recorded import RecordedSpace
-from autotune.replay import Policy, mean_at, replay
+from autotune.recordings.noise import MeasuredNoise, find
+from autotune.replay import Policy, default_policies, mean_at, replay
 from autotune.strategies.evolutionary import Evolutionary
 from autotune.strategies.spaces import SearchableSpace
 from autotune.testing.strategy import StrategyConformance, StrategyFactory
 from records import Schedule, Status
 from records.errors import InvalidInputError
-
-
-def recording() -> dict[str, Any]:
-    """A tile kernel of 7 × 7 × 3 × 2 = 294 configurations, less those above 256 work-items."""
-    params: dict[str, list[Any]] = {
-        "rows": [1, 2, 4, 8, 16, 32, 64],
-        "columns": [1, 2, 4, 8, 16, 32, 64],
-        "order": ["a", "b", "c"],
-        "pad": [False, True],
-    }
-    configs = [each for each in itertools.product(*params.values()) if each[0] * each[1] <= 256]
-    times: list[float | None] = []
-    status = {}
-    for place, (rows, columns, order, pad) in enumerate(configs):
-        if rows == 1 and pad:
-            times.append(None)
-            status[str(place)] = "CompilationFailedConfig"
-            continue
-        slowness = (np.log2(rows) - 4) ** 2 + (np.log2(columns) - 2) ** 2 + (order != "b") + pad
-        times.append(1.0 + float(slowness))
-    return {
-        "kernel": "tile",
-        "device": "made up",
-        "params": params,
-        "configs": configs,
-        "time_ms": times,
-        "status": status,
-    }
 
 
 @pytest.fixture
@@ -115,26 +88,107 @@ def test_files_with_too_few_times_are_refused(tmp_path: Path) -> None:
         RecordedSpace.load(path)
 
 
-POLICIES = [Policy("random"), Policy("local"), Policy("evolutionary", model=True)]
+POLICIES = [Policy("random"), Policy("local"), Policy("evolutionary", "xgboost")]
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.strategy)
 def test_a_replay_is_a_rising_curve_up_to_the_optimum(
     recorded: RecordedSpace, policy: Policy
 ) -> None:
-    curve = replay(policy, recorded, 10_000, seed=0)
+    found = replay(policy, recorded, 10_000, seed=0)
+    curve = list(found.fractions)
     assert len(curve) == recorded.size
     assert curve == sorted(curve)
+    assert found.elapsed_s > 0.0
     assert curve[-1] == 1.0
 
 
 def test_nothing_survives_from_one_replay_to_the_next(recorded: RecordedSpace) -> None:
-    policy = Policy("evolutionary", model=True)
-    first = replay(policy, recorded, 60, seed=3)
+    policy = Policy("evolutionary", "xgboost")
+    first = replay(policy, recorded, 60, seed=3).fractions
     replay(policy, recorded, 60, seed=4)
-    assert replay(policy, recorded, 60, seed=3) == first
+    assert replay(policy, recorded, 60, seed=3).fractions == first
 
 
 def test_mean_of_curves_at_a_count() -> None:
     assert mean_at([[0.5, 0.5, 1.0], [0.0, 0.8]], 2) == pytest.approx(0.65)
     assert mean_at([[0.5, 0.5, 1.0], [0.0, 0.8]], 3) == pytest.approx(0.9)
+
+
+def test_failed_trials_count(recorded: RecordedSpace) -> None:
+    curve = replay(Policy("exhaustive"), recorded, 60, seed=0).fractions
+    times_s = [recorded.measure(schedule).time_s for schedule in list(recorded)[:60]]
+    assert None in times_s
+    best_s = float("inf")
+    for fraction, time_s in zip(curve, times_s, strict=True):
+        best_s = min(best_s, time_s or float("inf"))
+        assert fraction == pytest.approx(recorded.optimum_s / best_s)
+
+
+def test_policies_by_name() -> None:
+    assert Policy.parse("random") == Policy("random")
+    assert Policy.parse(" evolutionary+xgboost").name == "evolutionary+xgboost"
+    assert all(Policy.parse(each.name) == each for each in default_policies())
+    with pytest.raises(InvalidInputError, match="no strategy 'psychic'; there are: "):
+        Policy.parse("psychic")
+    with pytest.raises(InvalidInputError, match="no cost model ''; there are: "):
+        Policy.parse("random+")
+
+
+def test_restrictions_that_allow_what_was_measured_become_the_space(tmp_path: Path) -> None:
+    path = tmp_path / "tile.json"
+    path.write_text(json.dumps(recording() | {"restrictions": ["rows*columns <= 256"]}))
+    ruled = RecordedSpace.load(path)
+    assert [len(space.constraints) for space in ruled.spaces] == [1]
+    path.write_text(json.dumps(recording() | {"restrictions": ["rows*columns <= 512"]}))
+    listed = RecordedSpace.load(path)
+    assert [len(space.constraints) for space in listed.spaces] == [0]
+    assert set(ruled) == set(listed)
+
+
+def repeats(spread: float) -> np.ndarray[Any, np.dtype[np.float32]]:
+    times_ms = np.array(recording()["time_ms"], dtype=np.float32)
+    factors = 1.0 + spread * np.random.default_rng(0).random((len(times_ms), 8))
+    return (times_ms[:, None] * factors).astype(np.float32)
+
+
+def test_noise_draws_from_what_was_measured(recorded: RecordedSpace) -> None:
+    times_ms = repeats(0.3)
+    noise = MeasuredNoise(recorded, times_ms)
+    rng = np.random.default_rng(1)
+    for row, schedule in zip(times_ms, recorded.recorded, strict=True):
+        drawn = noise.measure(schedule, rng)
+        assert drawn.is_ok == recorded.measure(schedule).is_ok == np.isfinite(row).all()
+        assert all(np.isclose(row * 1e-3, time_s).any() for time_s in drawn.times_s)
+
+
+def test_noise_hides_the_best_but_not_from_the_score(recorded: RecordedSpace) -> None:
+    policy = Policy("random")
+    quiet = replay(policy, recorded, 10_000, seed=0, noise=MeasuredNoise(recorded, repeats(0.0)))
+    assert quiet.fractions == replay(policy, recorded, 10_000, seed=0).fractions
+    noise = MeasuredNoise(recorded, repeats(30.0))
+    loud = replay(policy, recorded, 10_000, seed=0, noise=noise).fractions
+    assert max(loud) <= 1.0
+    assert list(loud) != sorted(loud)
+
+
+def test_noise_is_found_beside_and_told_from_other_files(
+    tmp_path: Path, recorded: RecordedSpace
+) -> None:
+    recording_path = tmp_path / "set" / "tile.json.gz"
+    with pytest.raises(InvalidInputError, match="replay without noise"):
+        find(tmp_path / "noise", recording_path)
+    (tmp_path / "noise").mkdir()
+    path = tmp_path / "noise" / "tile.npz"
+    np.savez(path, times_ms=repeats(0.1))
+    assert find(tmp_path / "noise", recording_path) == path
+    assert MeasuredNoise.load(path, recorded)
+    np.savez(path, times_ms=repeats(0.1)[:-1])
+    with pytest.raises(InvalidInputError, match=r"tile\.npz: need repeats of 234 schedules"):
+        MeasuredNoise.load(path, recorded)
+    np.savez(path, other=repeats(0.1))
+    with pytest.raises(InvalidInputError, match="with an array 'times_ms'"):
+        MeasuredNoise.load(path, recorded)
+    path.write_text("no archive")
+    with pytest.raises(InvalidInputError, match="need an .npz file"):
+        MeasuredNoise.load(path, recorded)

@@ -1,0 +1,206 @@
+"""`autotune replay`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autotune.cli import screen, text
+from autotune.cli.options import json_option
+from records.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from autotune.leaderboard import Standing
+    from autotune.recorded import RecordedSpace
+    from autotune.recordings.noise import MeasuredNoise
+    from autotune.replay import Policy, Replayed
+
+_ENDINGS = (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".db")
+
+
+@click.command("replay")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--strategies",
+    metavar="LIST",
+    help="Separated by commas; strategy+model for one with a cost model.  "
+    "[default: that of tune, and all that need no model]",
+)
+@click.option(
+    "--trials",
+    type=click.IntRange(1),
+    metavar="N",
+    default=200,
+    show_default=True,
+    help="Schedules tried in each search.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    metavar="N",
+    default=5,
+    show_default=True,
+    help="Searches of each space with each strategy.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Schedules proposed at once.  [default: as tune does on a CPU]",
+)
+@click.option(
+    "--noise",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder of the repeats behind the times: answers are drawn from them.",
+)
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="A page of curves.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep the leaderboard, as --json prints it.",
+)
+@json_option
+def command(
+    files: Sequence[Path],
+    strategies: str | None,
+    trials: int,
+    seeds: int,
+    batch: int | None,
+    noise: Path | None,
+    plot: Path | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare strategies on recorded spaces: a leaderboard, without any device.
+
+    FILE is a tuning database, what db export wrote, a space published as JSON, a Kernel Tuner
+    cache, T4 results, or a folder of such files.
+    """
+    from autotune import leaderboard, leaderboard_plot
+    from autotune.session import BATCH
+
+    if plot is not None:
+        leaderboard_plot.required()
+    policies = _policies(strategies)
+    batch = batch or BATCH
+    spaces: list[dict[str, Any]] = []
+    replays: list[list[list[Replayed]]] = [[] for _ in policies]
+    for recorded, repeats in _recordings(list(_listed(files)), noise):
+        spaces.append(_space_json(recorded))
+        for policy, found in zip(policies, replays, strict=True):
+            found.append(_searches(policy, recorded, trials, seeds, batch, repeats))
+    standings = leaderboard.ranked(
+        leaderboard.Standing.of(policy.name, found, trials)
+        for policy, found in zip(policies, replays, strict=True)
+    )
+    result = leaderboard.as_json(
+        spaces, standings, trials=trials, seeds=seeds, batch=batch, noise=noise is not None
+    )
+    title = f"{text.counted(len(spaces), 'space')}, {text.counted(seeds, 'seed')} each"
+    _keep(result, standings, title, output, plot)
+    if as_json:
+        text.echo_json(result)
+    else:
+        _print(standings, title, seeds)
+
+
+def _policies(listed: str | None) -> list[Policy]:
+    from autotune.replay import Policy, default_policies
+
+    if listed is None:
+        return default_policies()
+    return [Policy.parse(each) for each in dict.fromkeys(listed.split(","))]
+
+
+def _listed(files: Sequence[Path]) -> Iterator[Path]:
+    """Files, and those of folders whose names end as a recording's does."""
+    for path in files:
+        if not path.is_dir():
+            yield path
+            continue
+        inside = sorted(each for each in path.rglob("*") if each.name.endswith(_ENDINGS))
+        if not inside:
+            raise InvalidInputError(f"{path}: no file in it ends in {', '.join(_ENDINGS)}")
+        yield from inside
+
+
+def _recordings(
+    files: Sequence[Path], noise: Path | None
+) -> Iterator[tuple[RecordedSpace, MeasuredNoise | None]]:
+    """One at a time, for they may be large."""
+    from autotune.recordings import read
+    from autotune.recordings.noise import MeasuredNoise, find
+
+    for path in files:
+        found = read(path)
+        if noise is not None and len(found) > 1:
+            raise InvalidInputError(f"{path}: repeats are known only of files of one recording")
+        for recorded in found:
+            if noise is None:
+                yield recorded, None
+            else:
+                yield recorded, MeasuredNoise.load(find(noise, path), recorded)
+
+
+def _searches(
+    policy: Policy,
+    recorded: RecordedSpace,
+    trials: int,
+    seeds: int,
+    batch: int,
+    noise: MeasuredNoise | None,
+) -> list[Replayed]:
+    from autotune.replay import replay
+
+    return [
+        replay(policy, recorded, trials, seed, batch=batch, noise=noise) for seed in range(seeds)
+    ]
+
+
+def _space_json(recorded: RecordedSpace) -> dict[str, Any]:
+    failed = sum(not recorded.measure(schedule).is_ok for schedule in recorded.recorded)
+    return {
+        "name": recorded.name,
+        "schedules": recorded.size,
+        "failed": failed,
+        "optimum_s": recorded.optimum_s,
+    }
+
+
+def _keep(
+    result: dict[str, Any],
+    standings: Sequence[Standing],
+    title: str,
+    output: Path | None,
+    plot: Path | None,
+) -> None:
+    if output is not None:
+        try:
+            output.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        except OSError as error:
+            raise InvalidInputError(
+                f"{output}: cannot be written: {error}; name another file"
+            ) from error
+    if plot is not None:
+        from autotune import leaderboard_plot
+
+        leaderboard_plot.write(standings, plot, title)
+
+
+def _print(standings: Sequence[Standing], title: str, seeds: int) -> None:
+    from autotune import leaderboard
+
+    headings, *rows = leaderboard.rows(standings)
+    screen.show(title, screen.table(headings, rows, right=headings[1:]))
+    notes = ["mean fraction of the optimum after so many trials ± half of its 95 % interval"]
+    if seeds == 1:
+        notes = ["mean fraction of the optimum after so many trials; one seed tells no interval"]
+    notes.append("trials until half of the searches were at 90 %, 95 % and 99 % of it")
+    screen.show("", *notes)

@@ -1,0 +1,76 @@
+"""The repeats behind recorded times: to replay with the noise that a device really had."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from autotune.recorded import RecordedSpace
+from records.errors import InvalidInputError
+from records.measurement import Measurement
+from records.schedule import Schedule
+
+RUNS = 5
+"""Timed runs of a trial, as few as the tuner makes (`TimingPlan.min_runs`)."""
+
+_ARRAY = "times_ms"
+
+
+class MeasuredNoise:
+    """Draws runs from the repeats that were measured of each schedule.
+
+    `times_ms`: shape (schedules in the order recorded, repeats), milliseconds, NaN where a
+    repeat, or the schedule, failed. Schedules without repeats answer as recorded.
+    """
+
+    def __init__(self, recorded: RecordedSpace, times_ms: npt.NDArray[np.float32]) -> None:
+        if times_ms.ndim != 2 or len(times_ms) != recorded.size:
+            raise InvalidInputError(
+                f"need repeats of {recorded.size} schedules, found an array of {times_ms.shape}"
+            )
+        self._recorded = recorded
+        self._times_s = times_ms.astype(np.float64) * 1e-3
+        self._rows = {schedule: row for row, schedule in enumerate(recorded.recorded)}
+
+    @classmethod
+    def load(cls, path: Path, recorded: RecordedSpace) -> MeasuredNoise:
+        """From an `.npz` file with an array `times_ms`."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                times_ms = arrays[_ARRAY]
+        except (KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise InvalidInputError(
+                f"{path}: need an .npz file with an array {_ARRAY!r}: {error}"
+            ) from error
+        try:
+            return cls(recorded, times_ms)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{path}: {error}") from None
+
+    def measure(self, schedule: Schedule, rng: np.random.Generator) -> Measurement:
+        """A trial: `RUNS` repeats, drawn with replacement."""
+        known = self._recorded.measure(schedule)
+        times_s = self._times_s[self._rows[schedule]]
+        times_s = times_s[np.isfinite(times_s)]
+        if not known.is_ok or not len(times_s):
+            return known
+        return Measurement.ok(tuple(rng.choice(times_s, RUNS).tolist()))
+
+
+def find(directory: Path, recording: Path) -> Path:
+    """The repeats of a recording: `<its folder>/<its name>.npz` in a directory, or without folder.
+
+    `InvalidInputError` where neither is there.
+    """
+    name = f"{recording.name.partition('.')[0]}.npz"
+    places = (directory / recording.resolve().parent.name / name, directory / name)
+    for place in places:
+        if place.is_file():
+            return place
+    raise InvalidInputError(
+        f"no repeats of {recording}: neither {places[0]} nor {places[1]} is there; "
+        "leave it out, or replay without noise"
+    )
