@@ -18,6 +18,9 @@ from records.target import Target
 from records.workload import Workload
 from search_spaces.threads import single_threaded_products
 
+REFERENCES = 48
+"""Trials measured before, with which new ones are compared to judge the model."""
+
 
 class ModelScore:
     """A cost model's predictions for one workload on one target, as a `BatchScore`."""
@@ -100,6 +103,7 @@ class Proposer:
         self._proposed = 0
         self._predicted: dict[Schedule, float] = {}
         self._outcomes: list[tuple[float, Measurement]] = []
+        self._references: tuple[list[float], list[Measurement]] = ([], [])
         self._followed = False
         self._told_trust = trust.trusted
 
@@ -129,7 +133,7 @@ class Proposer:
             return []
         if self._outcomes:
             scores, measurements = zip(*self._outcomes, strict=True)
-            self._trust.update(scores, measurements)
+            self._trust.update(scores, measurements, *self._references)
             self._outcomes.clear()
         self._model.fit([*self._earlier, *self._records])
         self._followed = self._model.ready and self._trust.trusted
@@ -158,11 +162,19 @@ class Proposer:
         return chosen
 
     def _predict(self, schedules: Sequence[Schedule]) -> None:
-        """Note what the model expects, once it knows this workload and its scores compare."""
+        """Note what the model expects, of these and of some that it knows, to be judged by."""
         known = any(record.measurement.is_ok for record in self._records)
         if self._model is not None and self._model.ready and known and schedules:
-            scores = self._score()(schedules).tolist()
-            self._predicted.update(zip(schedules, scores, strict=True))
+            rng = np.random.default_rng((self._seed, len(self._records)))
+            picks = rng.permutation(len(self._records))[:REFERENCES].tolist()
+            references = [self._records[pick] for pick in picks]
+            asked = [*schedules, *(record.schedule for record in references)]
+            scores = self._score()(asked).tolist()
+            self._predicted.update(zip(schedules, scores, strict=False))
+            self._references = (
+                scores[len(schedules) :],
+                [record.measurement for record in references],
+            )
 
     def _score(self) -> ModelScore:
         assert self._model is not None

@@ -27,6 +27,24 @@ What separates the slow from the slowest would otherwise take most of what a mod
 """
 
 
+def times_s(measurements: Sequence[Measurement]) -> Floats:
+    """Seconds; infinite for a failure."""
+    times = [measurement.time_s for measurement in measurements]
+    return np.array([math.inf if each is None else each for each in times], dtype=np.float64)
+
+
+def shares(times_s: Floats) -> Floats:
+    """Speeds as shares of the best, 0 for a failure."""
+    best_s = times_s.min(initial=math.inf)
+    return best_s / times_s if math.isfinite(best_s) else np.zeros(len(times_s))
+
+
+def log_speeds(times_s: Floats) -> Floats:
+    """Natural logarithms of the speeds relative to the best: 0 down to -`CLIP`."""
+    with np.errstate(divide="ignore"):
+        return np.maximum(np.log(shares(times_s)), -CLIP)
+
+
 @dataclass(frozen=True)
 class Group:
     """What was measured of one workload on one target: of each schedule the latest."""
@@ -39,8 +57,7 @@ class Group:
     @property
     def times_s(self) -> Floats:
         """Seconds; infinite for a failure."""
-        times = [measurement.time_s for measurement in self.measurements]
-        return np.array([math.inf if time_s is None else time_s for time_s in times])
+        return times_s(self.measurements)
 
     @property
     def best_s(self) -> float:
@@ -54,14 +71,12 @@ class Group:
     @property
     def shares(self) -> Floats:
         """Speed as a share of the best, 0 for a failure."""
-        best_s = self.best_s
-        return best_s / self.times_s if math.isfinite(best_s) else np.zeros(len(self.schedules))
+        return shares(self.times_s)
 
     @property
     def log_speeds(self) -> Floats:
-        """Natural logarithm of the speed relative to the best: 0 down to -`CLIP`."""
-        with np.errstate(divide="ignore"):
-            return np.maximum(np.log(self.shares), -CLIP)
+        """As the function of that name."""
+        return log_speeds(self.times_s)
 
     @property
     def log_variances(self) -> Floats:

@@ -1,8 +1,10 @@
 """Whether predictions deserve to be followed: judged on what was predicted before it was measured.
 
-The share of pairs whose order was predicted rightly (0.5 is guessing) is counted over a window of
-recent out-of-sample predictions. Pairs that measured alike, or were predicted alike, say nothing
-and are left out.
+A trial is compared with those measured before it and beside it: does the prediction put it on the
+right side of them? Pairs weigh by how far apart they measured, so that a model that led to a crowd
+of equally fast schedules is not blamed for their order. The share of the weight that was in order
+(0.5 is guessing) is taken over a window of recent trials. Pairs that measured alike, or were
+predicted alike, say nothing and are left out.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from cost_model.evaluate import pairwise_accuracy
+from cost_model.evaluate import SAME_TIME
+from cost_model.groups import log_speeds, times_s
 from records.measurement import Measurement
 
 BETTER_THAN_GUESSING = 0.58
@@ -28,20 +30,35 @@ class Trust:
     """Starts trusting, looks at the last `window` predictions, judges from `enough` on."""
 
     def __init__(self, window: int = 64, enough: int = 24) -> None:
-        self._recent: deque[tuple[float, float]] = deque(maxlen=window)
+        self._recent: deque[tuple[float, float]] = deque(maxlen=window)  # weight in order, weight
         self._enough = enough
 
-    def update(self, predicted: Sequence[float], measured: Sequence[Measurement]) -> None:
-        """Scores as predicted before measuring (higher is faster), and what came of each."""
-        for score, measurement in zip(predicted, measured, strict=True):
-            time_s = measurement.time_s
-            self._recent.append((score, np.inf if time_s is None else time_s))
+    def update(
+        self,
+        predicted: Sequence[float],
+        measured: Sequence[Measurement],
+        known_scores: Sequence[float] = (),
+        known: Sequence[Measurement] = (),
+    ) -> None:
+        """Scores as predicted before measuring (higher is faster), and what came of each.
+
+        `known_scores`: what the same fit makes of some of the trials measured before, `known`.
+        """
+        scores = np.array([*known_scores, *predicted], dtype=np.float64)
+        merits = log_speeds(times_s([*known, *measured]))
+        for place in range(len(known), len(scores)):
+            score_gaps = scores[place] - scores[:place]
+            gaps = merits[place] - merits[:place]
+            weights = np.where(score_gaps == 0.0, 0.0, np.abs(gaps))
+            weights[weights <= np.log1p(SAME_TIME)] = 0.0
+            right = weights[(gaps > 0.0) == (score_gaps > 0.0)].sum()
+            self._recent.append((float(right), float(weights.sum())))
 
     @property
     def accuracy(self) -> float:
-        """Share of recent pairs in the right order; NaN where there is no pair to judge by."""
-        scores, times_s = self._arrays()
-        return pairwise_accuracy(scores, times_s)
+        """Share of recent pairs in the right order, by weight; NaN without a pair to judge by."""
+        right, weight = np.sum(self._recent, axis=0) if self._recent else (0.0, 0.0)
+        return float(right / weight) if weight > 0.0 else float("nan")
 
     @property
     def trusted(self) -> bool:
@@ -57,11 +74,7 @@ class Trust:
             return (
                 f"the cost model is followed; {seen} of {self._enough} predictions to judge it by"
             )
-        share = f"{self.accuracy:.0%} of pairs among its last {seen} predictions were in order"
+        share = f"{self.accuracy:.0%} of what its last {seen} predictions put in order was right"
         if self.trusted:
             return f"the cost model is followed: {share}"
         return f"the cost model is ignored, being no better than guessing: only {share}"
-
-    def _arrays(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        pairs = np.array(self._recent, dtype=np.float64).reshape(-1, 2)
-        return pairs[:, 0], pairs[:, 1]
