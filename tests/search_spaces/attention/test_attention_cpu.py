@@ -299,7 +299,7 @@ GOLDEN_CASES: dict[str, tuple[Template, Workload, Schedule]] = {
         schedule(tile_vectors=1, panels=3, block_keys=32, unroll=4, copy_k=True, copy_v=True),
     ),
     "attention_cpu_decode": (CPU_DECODE_ATTENTION, DECODING, decode_schedule()),
-    "attention_cpu_decode_pages_split": (
+    "attention_cpu_decode_pages": (
         CPU_DECODE_ATTENTION,
         attention(
             heads=4,
@@ -311,7 +311,7 @@ GOLDEN_CASES: dict[str, tuple[Template, Workload, Schedule]] = {
             dtype="float16",
             lse=True,
         ),
-        decode_schedule(tile_rows=2, splits=2, tile_keys=4),
+        decode_schedule(tile_rows=2, tile_keys=4),
     ),
 }
 
