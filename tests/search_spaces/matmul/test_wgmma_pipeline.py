@@ -8,45 +8,15 @@ is read, or a stage read with another step's contents fails.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from barrier_protocol import Actor, Barrier, ProtocolError, play
 from wgmma_cases import HostCode, Slot, rendered, schedule
 
 from search_spaces.matmul import matmul
-
-Actor = Iterator[Callable[[], bool]]  # yields what it waits for
-
-
-class ProtocolError(Exception):
-    pass
-
-
-@dataclass
-class Barrier:
-    arrivals: int
-    pending: int = field(init=False)
-    bytes: int = 0
-    phase: int = 0
-
-    def __post_init__(self) -> None:
-        self.pending = self.arrivals
-
-    def change(self, arrivals: int = 0, bytes: int = 0) -> None:
-        self.pending -= arrivals
-        self.bytes += bytes
-        if self.pending < 0:
-            raise ProtocolError("more arrivals than a phase expects")
-        if self.pending == 0 and self.bytes == 0:
-            self.phase ^= 1
-            self.pending = self.arrivals
-
-    def passed(self, parity: int) -> Callable[[], bool]:
-        return lambda: self.phase != parity
 
 
 class Block:
@@ -149,25 +119,10 @@ class Cluster:
 
     def play(self, seed: int) -> None:
         """Everyone moves when it can, in random order, until all are done."""
-        dice = random.Random(seed)
         actors: list[Actor] = [self.loader(block) for block in self.blocks]
         for block in self.blocks:
             actors += [self.consumer(block, n) for n in range(self.code.macros["CONSUMERS"])]
-        waiting: dict[int, Callable[[], bool]] = {n: lambda: True for n in range(len(actors))}
-        while waiting:
-            ready = [n for n, condition in waiting.items() if condition()]
-            if not ready and not self.copies:
-                raise ProtocolError("deadlock")
-            choice = dice.randrange(len(ready) + len(self.copies))
-            if choice >= len(ready):
-                self.copies.pop(dice.randrange(len(self.copies)))()
-                continue
-            number = ready[choice]
-            condition = next(actors[number], None)
-            if condition is None:
-                del waiting[number]
-            else:
-                waiting[number] = condition
+        play(actors, self.copies, seed)
 
 
 def code_of(tmp_path: Path, **knobs: Any) -> HostCode:
