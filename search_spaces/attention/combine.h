@@ -7,7 +7,7 @@
 //   partial_sums[partial_offset(r, part) * 2]          the largest score of the part
 //   partial_sums[partial_offset(r, part) * 2 + 1]      the sum of exp2(score - largest)
 //
-// with r = lse_offset(s, head, query). Where the sum is 0 the other two are not read.
+// with r = lse_offset(s, head, query). Where the sum is 0 the other two may be anything.
 //
 //   combine:  groups (elements of out / COMBINE_THREADS, 1, 1); writes out, and lse
 
@@ -48,11 +48,13 @@ KERNEL GROUP_SIZE(COMBINE_THREADS, 1, 1) void combine(
     GLOBAL const float *sums = partial_sums + partial_offset(row, 0) * 2;
     GLOBAL const float *values = partial_out + partial_offset(row, 0) * V_DIM + column;
     float largest = MINUS_INFINITY;
-#pragma unroll 8
-    for (int part = 0; part < SPLITS; part++)
-        if (sums[2 * part + 1] > 0.0f && sums[2 * part] > largest) largest = sums[2 * part];
+#pragma unroll 32  // as a rule all, so that their loads are under way together
+    for (int part = 0; part < SPLITS; part++) {
+        const float score = sums[2 * part], weights = sums[2 * part + 1];
+        largest = weights > 0.0f && score > largest ? score : largest;
+    }
     float sum = 0.0f, value = 0.0f;
-#pragma unroll 8
+#pragma unroll 32
     for (int part = 0; part < SPLITS; part++) {
         const float weights = sums[2 * part + 1];
         const float share = weights > 0.0f ? EXP2(sums[2 * part] - largest) : 0.0f;
