@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import hopper_emulation
+import numpy as np
 import pytest
 from attention_gpu_cases import GPU, assert_right_in_emulation, sampled
 from cuda_emulation import emulate
 from decode_cases import BFLOAT, FLOAT8, HALF, PAGED, WORKLOADS, schedule
-from kernel_checks import error_ratio
+from kernel_checks import assert_right_on, error_ratio
 from nvrtc import compiled
 
+from autotune.backends.base import Backend
+from autotune.device_names import open_backend
+from autotune.testing import devices
 from records.schedule import Schedule
 from records.workload import Workload
 from search_spaces import dtypes
@@ -264,3 +268,22 @@ def test_every_knob_has_a_default_and_a_comment_in_the_text() -> None:
     for knob in DECODE_ATTENTION.space(WORKLOADS[0], GPU).knobs:
         name = knob.name.upper()
         assert re.search(rf"#ifndef {name}\n#define {name} \d+ +// \w+", text), name
+
+
+# ---- On devices
+
+
+@pytest.fixture(scope="module", params=devices.names("cuda"))
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    opened = open_backend(request.param)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("workload", ALL, ids=str)
+def test_right_on_every_device(backend: Backend, workload: Workload) -> None:
+    if reason := DECODE_ATTENTION.rejects(workload, backend.target):
+        pytest.skip(reason)
+    space = DECODE_ATTENTION.space(workload, backend.target)
+    for chosen in space.sample(6, np.random.default_rng(0)):
+        assert_right_on(backend, DECODE_ATTENTION, workload, chosen)
