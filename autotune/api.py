@@ -31,6 +31,7 @@ from autotune.strategies import DEFAULT as DEFAULT_STRATEGY
 from autotune.strategies import SELF_GUIDED, make_strategy
 from autotune.timing import TimingPlan, default_plan
 from autotune.tuner import Tuner
+from autotune.warm_start import winners
 from cost_model import DEFAULT as DEFAULT_MODEL
 from cost_model import make_model
 from cost_model.trust import Trust
@@ -179,8 +180,9 @@ def make_proposer(
 ) -> Proposer:
     """The strategy and the cost model of a session, the model knowing what the database has.
 
-    Strategies that breed from predictions are asked for what is measured; the others for three
-    times as much, from which the model chooses.
+    What won for the nearest other workloads is proposed first. Strategies that follow predictions
+    themselves are asked for what is measured; the others for three times as much, from which the
+    model chooses.
     """
     model = None if options.model == NO_MODEL else make_model(options.model, options.seed)
     earlier = [
@@ -197,6 +199,7 @@ def make_proposer(
         oversample=1 if options.strategy in SELF_GUIDED else OVERSAMPLE,
         seed=options.seed,
         earlier=earlier[-EARLIER_RECORDS:],
+        first=winners(earlier, workload, space),
     )
 
 

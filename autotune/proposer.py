@@ -83,8 +83,10 @@ class Proposer:
         seed: int = 0,
         earlier: Sequence[TuningRecord] = (),
         acquisition: str = DEFAULT,
+        first: Sequence[Schedule] = (),
     ) -> None:
         """`earlier`: records of other workloads or targets for the model to learn from too.
+        `first`: schedules of the space to propose before any of the strategy's.
 
         `acquisition`: by which merit a strategy that lets the model choose has it choose.
         """
@@ -97,6 +99,7 @@ class Proposer:
         self._explore = explore
         self._seed = seed
         self._acquisition = acquisition
+        self._first = list(first)
         self._earlier = list(earlier)
         self._records: list[TuningRecord] = []
         self._waiting: list[Schedule] = []  # asked of the strategy, not yet proposed
@@ -109,7 +112,9 @@ class Proposer:
 
     def next(self, n: int) -> list[Schedule]:
         """At most `n` schedules to measure; `[]` only when the space is exhausted."""
-        if self._oversample > 1 and self._followed:
+        if self._first:
+            chosen, self._first = self._first[:n], self._first[n:]
+        elif self._oversample > 1 and self._followed:
             chosen = self._pruned(n)
         else:
             chosen = self._unpruned(n)
@@ -121,6 +126,7 @@ class Proposer:
         """Take a result, of this session or of an earlier one of the same workload."""
         self._strategy.tell(schedule, measurement)
         self._waiting = [each for each in self._waiting if each != schedule]
+        self._first = [each for each in self._first if each != schedule]
         self._records.append(
             TuningRecord(self._workload, self._target, schedule, measurement, created_at="")
         )

@@ -75,7 +75,7 @@ class Guided:
     def ask(self, n: int) -> Sequence[Schedule]:
         rng = np.random.default_rng((self._seed, len(self._history)))
         n = min(n, self._history.left)
-        first = min(n, self._first - len(self._history))
+        first = min(n, self._first - len(self._history)) if self._score is None else 0
         if n <= 0:
             return []
         if first > 0:

@@ -45,7 +45,7 @@ class Pool:
     def filled(self, score: Score, rng: np.random.Generator) -> list[Schedule]:
         """At least one where any is left."""
         elite = self._history.best(self._sizes.elite)
-        fresh = self._new(self._sampler.draw(self._sizes.drawn, rng))
+        fresh = self._new(self._drawn(rng)) or self._new(self._sampler.draw(1, rng))
         for schedule in elite:
             fresh += self._new(self._space.neighbours(schedule))
         fresh += self._new(self._children(elite, rng))
@@ -69,6 +69,12 @@ class Pool:
         ]
         self._met.update(dict.fromkeys(fresh))
         return fresh
+
+    def _drawn(self, rng: np.random.Generator) -> list[Schedule]:
+        """As many of every template: a model that knows better chooses among them."""
+        regions = self._space.spaces
+        each = -(-self._sizes.drawn // len(regions))
+        return [schedule for region in regions for schedule in region.sample(each, rng)]
 
     def _children(self, elite: list[Schedule], rng: np.random.Generator) -> list[Schedule]:
         """Mixes of two of the fastest, and what few mutations make of one."""

@@ -211,3 +211,14 @@ def test_the_default_finds_the_best_of_thousands_in_a_few_dozen(acquisition: str
     best_s = min(map(EXAMPLE.time_s, EXAMPLE.space))
     assert min(EXAMPLE.time_s(each) for batch in batches for each in batch) < 1.02 * best_s
     assert len({each for batch in batches for each in batch}) == sum(map(len, batches))
+
+
+def test_given_schedules_come_first_and_once() -> None:
+    given = EXAMPLE.space.sample(6, np.random.default_rng(3))
+    proposer = Proposer(
+        make_strategy("guided", SPACE, 0), None, Trust(), workload(), TARGET, first=given
+    )
+    proposer.tell(given[0], Measurement.ok((1.0,)))  # of an earlier session
+    batches, _ = run(proposer, 4, n=3)
+    assert batches[0] + batches[1] == given[1:]
+    assert not set(given) & {each for batch in batches[2:] for each in batch}

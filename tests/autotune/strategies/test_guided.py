@@ -99,6 +99,13 @@ def test_of_a_large_space_a_pool_is_offered_that_climbs() -> None:
     assert min(told(strategy, 8)) == 1.0
 
 
+def test_a_model_that_knows_already_is_followed_from_the_start() -> None:
+    strategy = Guided(example_space(), 0)
+    strategy.guide(Chooser().__call__)
+    slowest, *_ = sorted(example_measurement(each).time_s or 99.0 for each in strategy.ask(4))[::-1]
+    assert slowest < 2.0
+
+
 def test_without_a_model_it_looks_around_the_fastest() -> None:
     times_s = told(Guided(large(), 0), 12)
     assert np.median(times_s[-20:]) < 0.7 * np.median(times_s[:8])
@@ -121,13 +128,13 @@ def test_first_schedules_share_out_templates() -> None:
 
 def test_batches_grow_with_what_is_known() -> None:
     strategy = Guided(example_space(), 0)
-    strategy.guide(Chooser())
     sizes = []
     while len(sizes) < 12:
         asked = strategy.ask(24)
         for schedule in asked:
             strategy.tell(schedule, example_measurement(schedule))
         sizes.append(len(asked))
+        strategy.guide(Chooser())
     assert sizes[0] == 8
     assert sizes[1] < sizes[-1] <= 24
     assert sizes[1:] == sorted(sizes[1:])

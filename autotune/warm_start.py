@@ -1,0 +1,55 @@
+"""First schedules from what won elsewhere: a good one for one size is seldom bad for the next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Sequence
+
+from records.record import TuningRecord
+from records.schedule import Schedule
+from records.workload import Workload
+
+MOST = 4
+"""Winners tried; more would cost trials where workloads are not alike after all."""
+
+
+def winners(
+    earlier: Sequence[TuningRecord],
+    workload: Workload,
+    space: Container[object],
+    most: int = MOST,
+) -> list[Schedule]:
+    """The fastest schedule of each of the nearest workloads that `space` has, nearest first."""
+    by_workload: dict[Workload, list[TuningRecord]] = {}
+    for record in earlier:
+        if record.measurement.is_ok:
+            by_workload.setdefault(record.workload, []).append(record)
+    found: dict[Schedule, None] = {}
+    for other in sorted(by_workload, key=lambda other: distance(workload, other)):
+        ranked = sorted(by_workload[other], key=_time_s)
+        best = next((each.schedule for each in ranked if each.schedule in space), None)
+        if best is not None:
+            found[best] = None
+        if len(found) == most:
+            break
+    return list(found)
+
+
+def distance(first: Workload, second: Workload) -> float:
+    """Doublings between their sizes, and one for anything else in which they differ."""
+    total = 0.0
+    for name in {*first.values, *second.values}:
+        one, other = first.values.get(name), second.values.get(name)
+        if (
+            isinstance(one, (int, float))
+            and isinstance(other, (int, float))
+            and min(one, other) > 0
+        ):
+            total += abs(math.log2(one) - math.log2(other))
+        else:
+            total += float(one != other)
+    return total
+
+
+def _time_s(record: TuningRecord) -> float:
+    return record.measurement.time_s or math.inf
