@@ -108,6 +108,14 @@ def _panels(given: Parameters) -> Iterator[Constraint]:
         f"{{panels}} panels of {{tile_vectors}} vectors are more than the {rows} rows",
     )
     yield Constraint(
+        ("lanes", "tile_vectors", "panels", "heads_first"),
+        lambda lanes, vectors, panels, heads_first: (
+            not heads_first or panels * vectors * lanes < rows
+        ),
+        f"{{panels}} panels of {{tile_vectors}} vectors are all the {rows} rows: with one block "
+        "a head there is only one order to take them in",
+    )
+    yield Constraint(
         ("panels", "copy_k", "copy_v"),
         lambda panels, copy_k, copy_v: panels == 1 or copy_k or copy_v,
         "several panels of a work-item share copies only, and there are none",

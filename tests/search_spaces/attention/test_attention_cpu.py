@@ -174,6 +174,11 @@ def test_good_schedules_of_few_rows_are_legal() -> None:
         (PLAIN, {"splits": 2}, "2 parts of the keys make more than 4 blocks for each of 2 cores"),
         (EVERY["pages"], {"copy_k": False}, "not legal"),
         (EVERY["plain"], {"heads_first": True}, "not legal"),
+        (
+            attention(heads=8, q_len=64, head_dim=64),
+            {"heads_first": True, "tile_vectors": 4},
+            "1 panels of 4 vectors are all the 64 rows",
+        ),
     ],
     ids=str,
 )
