@@ -108,8 +108,11 @@ def from_table(
     params: Mapping[str, Sequence[Scalar]],
     measured: Iterable[tuple[Sequence[Scalar], Measurement]],
     restrictions: Sequence[str] = (),
+    sizes: Sequence[int] = (),
 ) -> RecordedSpace:
     """A recording from elsewhere, of one kernel: configurations in the order of `params`.
+
+    `sizes` are those of the problem, `size_0` and so on of the workload.
 
     The space is that of the restrictions (Python expressions) if they allow exactly what was
     measured, so that it is walked as it was meant; else the list of what was measured.
@@ -123,9 +126,10 @@ def from_table(
         measurements[schedule] = measurement
     listed = ListedSpace(kernel, VERSION, knobs, rows)
     space = _restricted(kernel, knobs, restrictions, measurements) or listed
-    name = f"{kernel} on {device}"
+    workload = Workload.of(kernel, {f"size_{at}": size for at, size in enumerate(sizes)})
+    name = f"{workload if sizes else kernel} on {device}"
     target = Target.of("recorded", device, device, {})
-    return RecordedSpace(name, Workload.of(kernel, {}), target, [space], measurements)
+    return RecordedSpace(name, workload, target, [space], measurements)
 
 
 def _restricted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +18,7 @@ from cost_model import DEFAULT as DEFAULT_MODEL
 from cost_model import MODELS, make_model
 from cost_model.trust import Trust
 from records.errors import InvalidInputError
+from records.record import TuningRecord
 
 OVERSAMPLE = 3
 """Schedules that a strategy which guides itself by nothing proposes for each that a model keeps."""
@@ -71,33 +72,54 @@ def replay(
     *,
     batch: int = BATCH,
     noise: MeasuredNoise | None = None,
+    earlier: Sequence[TuningRecord] = (),
 ) -> Replayed:
     """Search as the tuner does, the recording answering.
 
     A trial is a schedule proposed, whether it works or not; fewer than `trials` where the space
     is exhausted. With noise the best is what the trials make seem so, and counts with its
-    recorded time. Nothing survives from one call to the next.
+    recorded time. `earlier`: records of other workloads or targets, which the model knows.
+    Nothing survives from one call to the next.
     """
     started_s = time.perf_counter()
-    proposer = _proposer(policy, recorded, seed)
+    best_s, fraction = float("inf"), 0.0
+    fractions: list[float] = []
+    for record in searched(
+        policy, recorded, trials, seed, batch=batch, noise=noise, earlier=earlier
+    ):
+        time_s = record.measurement.time_s
+        if time_s is not None and time_s < best_s:
+            best_s = time_s
+            fraction = recorded.optimum_s / (recorded.measure(record.schedule).time_s or best_s)
+        fractions.append(fraction)
+    return Replayed(tuple(fractions), time.perf_counter() - started_s)
+
+
+def searched(
+    policy: Policy,
+    recorded: RecordedSpace,
+    trials: int,
+    seed: int,
+    *,
+    batch: int = BATCH,
+    noise: MeasuredNoise | None = None,
+    earlier: Sequence[TuningRecord] = (),
+) -> Iterator[TuningRecord]:
+    """The trials of that search, one after the other."""
     measure = recorded.measure
     if noise is not None:
         measure = partial(noise.measure, rng=np.random.default_rng((seed, 1)))
-    best_s, fraction = float("inf"), 0.0
-    fractions: list[float] = []
-    while len(fractions) < trials:
-        chosen = proposer.next(min(batch, trials - len(fractions)))
-        if not chosen:
-            break
+    proposer = _proposer(policy, recorded, seed, earlier)
+    if earlier:
+        proposer.refit()
+    done = 0
+    while done < trials and (chosen := proposer.next(min(batch, trials - done))):
         for schedule in chosen:
             measurement = measure(schedule)
             proposer.tell(schedule, measurement)
-            if measurement.time_s is not None and measurement.time_s < best_s:
-                best_s = measurement.time_s
-                fraction = recorded.optimum_s / (recorded.measure(schedule).time_s or best_s)
-            fractions.append(fraction)
+            yield TuningRecord(recorded.workload, recorded.target, schedule, measurement, "")
+        done += len(chosen)
         proposer.refit()
-    return Replayed(tuple(fractions), time.perf_counter() - started_s)
 
 
 def mean_at(curves: Sequence[Sequence[float]], trials: int) -> float:
@@ -105,7 +127,9 @@ def mean_at(curves: Sequence[Sequence[float]], trials: int) -> float:
     return sum(curve[min(trials, len(curve)) - 1] for curve in curves) / len(curves)
 
 
-def _proposer(policy: Policy, recorded: RecordedSpace, seed: int) -> Proposer:
+def _proposer(
+    policy: Policy, recorded: RecordedSpace, seed: int, earlier: Sequence[TuningRecord]
+) -> Proposer:
     model = None
     if policy.model != NO_MODEL:
         model = make_model(policy.model, seed, recorded.find_template)
@@ -117,4 +141,5 @@ def _proposer(policy: Policy, recorded: RecordedSpace, seed: int) -> Proposer:
         recorded.target,
         oversample=1 if policy.strategy in SELF_GUIDED else OVERSAMPLE,
         seed=seed,
+        earlier=earlier,
     )

@@ -1,56 +1,45 @@
-"""Constraints written as Python expressions over knob names, read without running any code.
+"""Constraints written as Python expressions over knob names, read without trusting the text.
 
 What is read: numbers, strings, truth values, names of knobs, arithmetic, comparisons (chained
 too), `and`, `or`, `not`, `a if b else c`, tuples and lists for `in`, and `abs`, `min`, `max`.
-Everything else is refused. A rule that divides by zero does not hold.
+Everything else is refused before anything is compiled: no attribute, no subscript, no other call.
+A rule that divides by zero does not hold.
 """
 
 from __future__ import annotations
 
 import ast
-import operator
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Collection
+from typing import Any
 
 from records.errors import InvalidInputError
 from search_spaces.constraints import Constraint
 
-Values: TypeAlias = Mapping[str, Any]
-Evaluate: TypeAlias = Callable[[Values], Any]
+_FUNCTIONS = ("abs", "max", "min")
+_LARGEST_POWER = 64
+"""No rule over tile sizes needs more, and a larger one could take for ever."""
 
-_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-    ast.BitXor: operator.xor,
-    ast.LShift: operator.lshift,
-    ast.RShift: operator.rshift,
-}
-_POWERS = 64
-"""Largest exponent: no rule over tile sizes needs more, and a larger one could take for ever."""
+_PLAIN = (
+    ast.BoolOp, ast.And, ast.Or, ast.Not, ast.IfExp, ast.Tuple, ast.List, ast.Load,
+    ast.UnaryOp, ast.USub, ast.UAdd, ast.Invert,
+    ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow,
+    ast.BitAnd, ast.BitOr, ast.BitXor, ast.LShift, ast.RShift,
+    ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn,
+    ast.Name,
+)  # fmt: skip
+"""Forms that can do nothing but calculate."""
 
-_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.Not: operator.not_,
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-    ast.Invert: operator.invert,
-}
-_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.In: lambda one, several: one in several,
-    ast.NotIn: lambda one, several: one not in several,
-}
-_FUNCTIONS: dict[str, Callable[..., Any]] = {"abs": abs, "max": max, "min": min}
+_UNDERSTOOD = (
+    "use knobs, numbers, arithmetic, comparisons, and, or, not, if-else, in, "
+    + ", ".join(_FUNCTIONS)
+)
+_TEMPLATE = """
+def holds():
+    try:
+        return not not None
+    except ZeroDivisionError:
+        return False
+"""
 
 
 def constraint(expression: str, knobs: Collection[str]) -> Constraint:
@@ -62,6 +51,11 @@ def constraint(expression: str, knobs: Collection[str]) -> Constraint:
         tree = ast.parse(expression.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
         raise InvalidInputError(f"{expression!r} is no Python expression: {error}") from error
+    for node in ast.walk(tree):
+        if not _is_understood(node):
+            raise InvalidInputError(
+                f"{expression!r}: {ast.unparse(node)!r} is not understood; {_UNDERSTOOD}"
+            )
     found = dict.fromkeys(_names(tree))
     names = tuple(name for name in knobs if name in found)
     if len(names) < len(found) or not names:
@@ -69,18 +63,18 @@ def constraint(expression: str, knobs: Collection[str]) -> Constraint:
             f"{expression!r} must name knobs, and only these: {', '.join(knobs)}; "
             f"it names {', '.join(found) or 'none'}"
         )
-    try:
-        evaluate = _compiled(tree)
-    except InvalidInputError as refusal:
-        raise InvalidInputError(f"{expression!r}: {refusal}") from None
+    reason = expression.replace("{", "(").replace("}", ")")
+    return Constraint(names, _compiled(tree, names), reason)
 
-    def holds(*values: Any) -> bool:
-        try:
-            return bool(evaluate(dict(zip(names, values, strict=True))))
-        except ZeroDivisionError:
-            return False
 
-    return Constraint(names, holds, expression.replace("{", "(").replace("}", ")"))
+def _is_understood(node: ast.AST) -> bool:
+    match node:
+        case ast.Constant(value=value):
+            return isinstance(value, bool | int | float | str)
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+            starred = any(isinstance(each, ast.Starred) for each in arguments)
+            return name in _FUNCTIONS and not starred
+    return isinstance(node, _PLAIN)
 
 
 def _names(tree: ast.AST) -> list[str]:
@@ -90,74 +84,36 @@ def _names(tree: ast.AST) -> list[str]:
     ]
 
 
-def _compiled(node: ast.expr) -> Evaluate:
-    """A function that evaluates `node`; only forms known here become one."""
-    match node:
-        case ast.Constant(value=value) if isinstance(value, bool | int | float | str):
-            return lambda _: value
-        case ast.Name(id=name):
-            return lambda values: values[name]
-        case ast.Tuple(elts=parts) | ast.List(elts=parts):
-            several = [_compiled(part) for part in parts]
-            return lambda values: [each(values) for each in several]
-        case ast.BoolOp():
-            return _boolean(node)
-        case ast.Compare():
-            return _comparison(node)
-        case ast.UnaryOp(op=op, operand=operand):
-            apply, inner = _UNARY[type(op)], _compiled(operand)
-            return lambda values: apply(inner(values))
-        case ast.BinOp():
-            return _arithmetic(node)
-        case ast.IfExp(test=test, body=body, orelse=otherwise):
-            condition, then, other = _compiled(test), _compiled(body), _compiled(otherwise)
-            return lambda values: then(values) if condition(values) else other(values)
-        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
-            function, inputs = _FUNCTIONS[name], [_compiled(each) for each in arguments]
-            return lambda values: function(*(each(values) for each in inputs))
-    raise InvalidInputError(f"{ast.unparse(node)!r} is not understood; {_UNDERSTOOD}")
+def _compiled(tree: ast.expr, names: Collection[str]) -> Callable[..., bool]:
+    """A function of the values of `names`. `tree` holds nothing but forms understood here.
+
+    Compiled, for tables of a constraint take it millions of times; without any builtin but those
+    that rules may call.
+    """
+    module = ast.parse(_TEMPLATE)
+    [function] = module.body
+    assert isinstance(function, ast.FunctionDef)
+    function.args.args = [ast.arg(name) for name in names]
+    for node in ast.walk(function):
+        if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant):
+            node.operand = _BoundedPowers().visit(tree)
+            break
+    known: dict[str, Any] = {
+        "__builtins__": {"ZeroDivisionError": ZeroDivisionError},
+        "abs": abs, "max": max, "min": min, "_power": _power,
+    }  # fmt: skip
+    exec(compile(ast.fix_missing_locations(module), "<constraint>", "exec"), known)
+    holds: Callable[..., bool] = known["holds"]
+    return holds
 
 
-_UNDERSTOOD = (
-    "use knobs, numbers, arithmetic, comparisons, and, or, not, if-else, in, "
-    + ", ".join(_FUNCTIONS)
-)
+class _BoundedPowers(ast.NodeTransformer):
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        self.generic_visit(node)
+        if isinstance(node.op, ast.Pow):
+            return ast.Call(ast.Name("_power", ast.Load()), [node.left, node.right], [])
+        return node
 
 
-def _boolean(node: ast.BoolOp) -> Evaluate:
-    parts = [_compiled(part) for part in node.values]
-    if isinstance(node.op, ast.And):
-        return lambda values: all(part(values) for part in parts)
-    return lambda values: any(part(values) for part in parts)
-
-
-def _comparison(node: ast.Compare) -> Evaluate:
-    for each in node.ops:
-        if type(each) not in _COMPARISONS:
-            raise InvalidInputError(f"{ast.unparse(node)!r} is not understood; {_UNDERSTOOD}")
-    compares = [_COMPARISONS[type(each)] for each in node.ops]
-    first, *others = (_compiled(each) for each in (node.left, *node.comparators))
-    if len(others) == 1:
-        compare, other = compares[0], others[0]
-        return lambda values: compare(first(values), other(values))
-
-    def chain(values: Values) -> bool:
-        left = first(values)
-        for compare, other in zip(compares, others, strict=True):
-            right = other(values)
-            if not compare(left, right):
-                return False
-            left = right
-        return True
-
-    return chain
-
-
-def _arithmetic(node: ast.BinOp) -> Evaluate:
-    left, right = _compiled(node.left), _compiled(node.right)
-    if isinstance(node.op, ast.Pow):
-        return lambda values: left(values) ** min(right(values), _POWERS)
-    if type(node.op) not in _BINARY:
-        raise InvalidInputError(f"{ast.unparse(node)!r} is not understood; {_UNDERSTOOD}")
-    apply = _BINARY[type(node.op)]
-    return lambda values: apply(left(values), right(values))
+def _power(base: Any, exponent: Any) -> Any:
+    return base ** min(exponent, _LARGEST_POWER)

@@ -1,7 +1,7 @@
 """Cache files of Kernel Tuner: https://kerneltuner.github.io/kernel_tuner/stable/cache_files.html.
 
 It appends an entry a trial, so the closing braces may be missing. A failed configuration has the
-name of an error class where the time would be, in older versions 1e20.
+name of an error class where the time would be or under `__error__`, in old versions 1e20.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from records.errors import InvalidInputError
 from records.measurement import Measurement
 
 _OBJECTIVE = "time"
+_ERROR = "__error__"
 _FAILED_MS = 1e20
 
 
@@ -37,7 +38,8 @@ def recordings(data: Any, path: Path) -> list[RecordedSpace]:
 
 def _measured(cache: Any, names: list[str]) -> Iterator[tuple[tuple[Scalar, ...], Measurement]]:
     for entry in cache.values():
-        yield tuple(entry[name] for name in names), _measurement(entry[_OBJECTIVE])
+        told = entry.get(_ERROR) or entry[_OBJECTIVE]
+        yield tuple(entry[name] for name in names), _measurement(told)
 
 
 def _measurement(time_ms: Any) -> Measurement:

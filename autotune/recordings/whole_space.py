@@ -2,7 +2,8 @@
 
 `params` (name to list of legal values), `configs` (every measured configuration, values in the
 order of `params`), `time_ms` (milliseconds of each, null for a failure), and optionally `status`
-(index to kind of failure), `restrictions` (Python expressions), `kernel`, `device`.
+(index to kind of failure), `restrictions` (Python expressions), `kernel`, `device`, `problem` (its
+sizes).
 """
 
 from __future__ import annotations
@@ -34,7 +35,17 @@ def recordings(data: Any, path: Path) -> list[RecordedSpace]:
     kernel = str(data.get("kernel", path.name.partition(".")[0]))
     device = str(data.get("device", "unknown"))
     restrictions = data.get("restrictions") or []
-    return [from_table(kernel, device, data["params"], _measured(data), restrictions)]
+    sizes = _sizes(data.get("problem"))
+    return [from_table(kernel, device, data["params"], _measured(data), restrictions, sizes)]
+
+
+def _sizes(problem: Any) -> list[int]:
+    """Of `[4096, 4096]` or `"384x3072x1x4096"`; none of anything else."""
+    parts = problem.split("x") if isinstance(problem, str) else problem
+    try:
+        return [int(part) for part in parts]
+    except (TypeError, ValueError):
+        return []
 
 
 def _measured(data: Any) -> Iterator[tuple[tuple[Scalar, ...], Measurement]]:

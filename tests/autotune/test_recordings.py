@@ -87,6 +87,24 @@ def test_what_stands_in_place_of_a_time(tmp_path: Path, time: object, status: St
     assert space.measure(Schedule.of("tile", 1, values)).status is status
 
 
+def test_failures_of_newer_caches(tmp_path: Path) -> None:
+    cache = kernel_tuner_cache()
+    entry = next(each for each in cache["cache"].values() if each["time"] != FAILED)
+    del entry["time"]
+    entry["__error__"] = "RuntimeFailedConfig"
+    [space] = read(written(tmp_path / "cache.json", cache))
+    statuses = [space.measure(schedule).status for schedule in space]
+    assert statuses.count(Status.LAUNCH_ERROR) == 1
+
+
+@pytest.mark.parametrize("problem", [[384, 1, 4096], "384x1x4096", "large", None])
+def test_sizes_of_the_problem_are_the_workload(tmp_path: Path, problem: object) -> None:
+    [space] = read(written(tmp_path / "a.json", recording() | {"problem": problem}))
+    sized = problem in ([384, 1, 4096], "384x1x4096")
+    assert space.workload.op == "tile"
+    assert space.workload.values == ({"size_0": 384, "size_1": 1, "size_2": 4096} if sized else {})
+
+
 @pytest.mark.parametrize(
     ("unit", "seconds"), [("seconds", 1.0), ("microseconds", 1e-6), ("ns", 1e-9), ("ms", 1e-3)]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from recording_samples import recording
 
 from autotune.recorded import RecordedSpace
 from autotune.recordings.noise import MeasuredNoise, find
-from autotune.replay import Policy, default_policies, mean_at, replay
+from autotune.replay import Policy, default_policies, mean_at, replay, searched
 from autotune.strategies.evolutionary import Evolutionary
 from autotune.strategies.spaces import SearchableSpace
 from autotune.testing.strategy import StrategyConformance, StrategyFactory
@@ -123,6 +124,19 @@ def test_failed_trials_count(recorded: RecordedSpace) -> None:
     for fraction, time_s in zip(curve, times_s, strict=True):
         best_s = min(best_s, time_s or float("inf"))
         assert fraction == pytest.approx(recorded.optimum_s / best_s)
+
+
+def test_what_other_devices_told_leads_from_the_first_trial(recorded: RecordedSpace) -> None:
+    policy = Policy("evolutionary", "xgboost")
+    other = replace(recorded.target, device="another")
+    known = [
+        replace(record, target=other)
+        for record in searched(Policy("exhaustive"), recorded, recorded.size, 0)
+    ]
+    assert len(known) == recorded.size
+    cold = [replay(policy, recorded, 12, seed).fractions[-1] for seed in range(3)]
+    warm = [replay(policy, recorded, 12, seed, earlier=known).fractions[-1] for seed in range(3)]
+    assert np.mean(warm) > np.mean(cold)
 
 
 def test_policies_by_name() -> None:
