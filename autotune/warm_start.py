@@ -7,6 +7,7 @@ from collections.abc import Container, Sequence
 
 from records.record import TuningRecord
 from records.schedule import Schedule
+from records.target import Target
 from records.workload import Workload
 
 MOST = 4
@@ -19,14 +20,14 @@ def winners(
     space: Container[object],
     most: int = MOST,
 ) -> list[Schedule]:
-    """The fastest schedule of each of the nearest workloads that `space` has, nearest first."""
-    by_workload: dict[Workload, list[TuningRecord]] = {}
+    """The fastest of each other workload, and target, that `space` has; nearest workload first."""
+    groups: dict[tuple[Workload, Target], list[TuningRecord]] = {}
     for record in earlier:
         if record.measurement.is_ok:
-            by_workload.setdefault(record.workload, []).append(record)
+            groups.setdefault((record.workload, record.target), []).append(record)
     found: dict[Schedule, None] = {}
-    for other in sorted(by_workload, key=lambda other: distance(workload, other)):
-        ranked = sorted(by_workload[other], key=_time_s)
+    for other in sorted(groups, key=lambda other: distance(workload, other[0])):
+        ranked = sorted(groups[other], key=_time_s)
         best = next((each.schedule for each in ranked if each.schedule in space), None)
         if best is not None:
             found[best] = None

@@ -94,7 +94,7 @@ class Context:
     def __init__(self, met: Sequence[tuple[Workload, Target]]) -> None:
         rows = [context_features(workload, target) for workload, target in met]
         names = sorted({name for row in rows for name in row})
-        values = {name: [row.get(name, np.nan) for row in rows] for name in names}
+        values = {name: [row.get(name, _absent(name)) for row in rows] for name in names}
         self._unknown = {
             name: float(np.nanmean(column))
             for name, column in values.items()
@@ -106,9 +106,14 @@ class Context:
         if not self._unknown:
             return []
         row = context_features(workload, target)
-        values = [row.get(name, np.nan) for name in self._unknown]
+        values = [row.get(name, _absent(name)) for name in self._unknown]
         known = np.where(np.isnan(values), list(self._unknown.values()), values)
         return [np.full(count, value) for value in known]
+
+
+def _absent(name: str) -> float:
+    """A number that is not there is unknown; a category ("name=value") is another one."""
+    return 0.0 if "=" in name else np.nan
 
 
 def _axis(column: Column) -> NumberAxis | CategoryAxis:

@@ -30,7 +30,8 @@ class Settings:
     `enough`: schedules that worked before it is ready. `most`: examples a template; of more, the
     fastest half and the latest half are kept. `iterations` of the search for hyperparameters,
     which takes the first `always` × `growth`^n examples: between two such counts the last answer
-    stands, unless a new best moved what is behind it.
+    stands, unless a new best moved what is behind it. From `tuned` on it takes so many in all,
+    spread over all examples.
     """
 
     enough: int = 4
@@ -38,6 +39,7 @@ class Settings:
     iterations: int = 30
     growth: float = 1.15
     always: int = 32
+    tuned: int = 160
 
 
 @dataclass(frozen=True)
@@ -206,22 +208,25 @@ class GaussianProcessModel:
     def _hyperparameters(
         self, template: str, inputs: Floats, targets: Floats, noise: Floats, groups: Places
     ) -> Hyperparameters:
-        first = self._first(len(targets))
-        key = inputs[:first].tobytes(), targets[:first].tobytes(), groups.tobytes()
+        at = self._telling(len(targets))
+        key = inputs[at].tobytes(), targets[at].tobytes(), groups.tobytes()
         memory = self._memories[template]
         if memory.hyperparameters is None or memory.key != key:
             memory.key = key
             memory.hyperparameters = most_probable(
-                inputs[:first], targets[:first], noise[:first], groups, self._settings.iterations
+                inputs[at], targets[at], noise[at], groups, self._settings.iterations
             )
         return memory.hyperparameters
 
-    def _first(self, count: int) -> int:
-        """How many examples, the earliest, hyperparameters are fitted to."""
-        if count <= self._settings.always:
-            return count
-        steps = int(np.log(count / self._settings.always) / np.log(self._settings.growth))
-        return int(self._settings.always * self._settings.growth**steps)
+    def _telling(self, count: int) -> Places:
+        """Places of the examples, of so many, that hyperparameters are fitted to."""
+        settings = self._settings
+        if count > settings.tuned:
+            return np.linspace(0, count - 1, settings.tuned).astype(np.int64)
+        if count > settings.always:
+            steps = int(np.log(count / settings.always) / np.log(settings.growth))
+            count = int(settings.always * settings.growth**steps)
+        return np.arange(count)
 
 
 @dataclass(frozen=True)
