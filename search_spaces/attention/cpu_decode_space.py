@@ -16,7 +16,7 @@ from search_spaces.attention.cpu_vectors import (
 )
 from search_spaces.attention.parameters import Parameters
 from search_spaces.cpu_target import l1_bytes, vector_registers
-from search_spaces.space import Constraint, Knob, choice
+from search_spaces.space import Constraint, Knob, boolean, choice
 
 MOST_ROWS = 32  # twice the lanes of a vector, which the template `cpu` fills with them
 TILE_ROWS = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -54,6 +54,7 @@ def knobs(given: Parameters, target: Target) -> tuple[Knob, ...]:
             "vectors of V of the register tile of sums",
         ),
         choice("block_keys", BLOCK_KEYS[: len(blocks) + 1], "keys whose weights are kept"),
+        boolean("fetch_rows", "fetch rows of K and V ahead of their use"),
         choice("splits", parts_of_keys(given), "parts of the keys, each a work-item's"),
     )
 

@@ -130,6 +130,7 @@ def decode_schedule(**knobs: Any) -> Schedule:
         "tile_keys": 1,
         "tile_vectors": 6,
         "block_keys": 128,
+        "fetch_rows": False,
         "splits": 1,
     }
     return Schedule.of(CPU_DECODE_ATTENTION.name, CPU_DECODE_ATTENTION.version, plain | knobs)

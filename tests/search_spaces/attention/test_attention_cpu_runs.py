@@ -99,7 +99,8 @@ def test_few_rows(backend: Backend, workload: Workload) -> None:
 @pytest.mark.parametrize("workload", FEW, ids=str)
 def test_few_rows_in_parts(backend: Backend, workload: Workload) -> None:
     """Parts without keys too; tiles that rows and v_dim are no multiples of."""
-    chosen = decode_schedule(lanes=8, tile_rows=3, tile_vectors=3, block_keys=32, splits=5)
+    tile = {"lanes": 8, "tile_rows": 3, "tile_vectors": 3, "block_keys": 32}
+    chosen = decode_schedule(**tile, fetch_rows=True, splits=5)
     assert_right(backend, CPU_DECODE_ATTENTION, workload, chosen)
 
 
@@ -136,7 +137,10 @@ def test_scores_that_rise_far_along_the_keys(
 def job(
     template: Template, workload: Workload, chosen: Schedule
 ) -> tuple[KernelSource, dict[str, Any]]:
-    return template.render(workload, chosen, OPENCL), ATTENTION.inputs(workload, 0)
+    """For Oclgrind, which knows OpenCL's prefetch but not LLVM's."""
+    source = template.render(workload, chosen, OPENCL)
+    text = "#define FETCH(from) prefetch(from, 1)\n" + source.text
+    return replace(source, text=text), ATTENTION.inputs(workload, 0)
 
 
 def small_cases() -> list[tuple[Template, Workload, Schedule]]:
@@ -150,6 +154,7 @@ def small_cases() -> list[tuple[Template, Workload, Schedule]]:
         cases.append((CPU_ATTENTION, workload, schedule(**tile, **own, splits=splits)))
         if CPU_DECODE_ATTENTION.rejects(workload, SSE) == "":
             few = {"lanes": 4, "tile_rows": 2, "tile_vectors": 2, "block_keys": 8}
+            few["fetch_rows"] = splits == 1
             cases.append((CPU_DECODE_ATTENTION, workload, decode_schedule(**few, splits=splits)))
     return cases
 

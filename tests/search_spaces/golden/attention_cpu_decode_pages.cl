@@ -92,6 +92,7 @@ FUNCTION ushort float_to_half(float value)
 #define KV_IS_BFLOAT16 0
 #define KV_IS_E5M2 0
 #define BLOCK_KEYS 128
+#define FETCH_ROWS 0
 #define LANES 16
 #define SPLITS 1
 #define TILE_KEYS 4
@@ -554,6 +555,9 @@ FUNCTION VECTOR vector_tanh(const VECTOR x)
 #ifndef BLOCK_KEYS
 #define BLOCK_KEYS 64  // keys whose weights are kept: a multiple of LANES
 #endif
+#ifndef FETCH_ROWS
+#define FETCH_ROWS 0  // 1: fetch rows of K and V into the second-level cache ahead of their use
+#endif
 #ifndef SPLITS
 #define SPLITS 2  // parts that the keys of a sequence are cut into
 #endif
@@ -568,6 +572,20 @@ FUNCTION VECTOR vector_tanh(const VECTOR x)
 #define TAIL_VECTORS (V_VECTORS % TILE_VECTORS)
 // Where the last vector of a row would reach beyond it, it begins earlier.
 #define PLACE(vector, dim) MIN_OF((vector) * LANES, (dim) - LANES)
+
+#ifndef FETCH     // a cache line; simulators know OpenCL's prefetch() only
+#ifdef __clang__  // but that does nothing in some runtimes; OpenCL 1.2 has no generic pointers
+#define FETCH(from) __builtin_prefetch((const void *)(size_t)(from), 0, 2)
+#else
+#define FETCH(from) prefetch(from, 1)
+#endif
+#endif
+
+FUNCTION void fetch_row(GLOBAL const STORED_KV *from, const int count)
+{
+#pragma unroll
+    for (int x = 0; x < count; x += 64 / STORED_KV_BYTES) FETCH(from + x);
+}
 
 // ---- Products of queries and keys
 
@@ -779,9 +797,15 @@ void attention(GLOBAL const STORED *RESTRICT q, GLOBAL const STORED_KV *RESTRICT
         }
         for (int j = 0; j < count; j += LANES)
             for (int tile = 0; tile < ALL_ROWS; tile += TILE_ROWS) {
-                for (int i = 0; i < LANES; i += TILE_KEYS)
+                for (int i = 0; i < LANES; i += TILE_KEYS) {
+                    for (int f = j + i; FETCH_ROWS && tile == 0 && f < j + i + TILE_KEYS; ++f) {
+                        const int next = MIN_OF(key + f + LANES, to - 1);
+                        fetch_row(k + k_offset(s, kv_head, next), HEAD_DIM);
+                        fetch_row(v + v_at[f], V_DIM);
+                    }
                     multiply(k, k_at + j + i, queries + tile * K_VECTORS * LANES,
                              products + i * LANES);
+                }
                 for (int r = 0; r < TILE_ROWS; ++r) {
                     const int row = tile + r;
                     VECTOR parts_of_row[LANES];
