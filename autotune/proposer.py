@@ -10,6 +10,7 @@ import numpy.typing as npt
 from autotune.strategies.base import SearchStrategy
 from cost_model.acquisition import DEFAULT, choose
 from cost_model.base import CostModel, Prediction
+from cost_model.outlook import Outlook, outlook, promising
 from cost_model.trust import Trust
 from records.measurement import Measurement
 from records.record import TuningRecord
@@ -20,6 +21,9 @@ from search_spaces.threads import single_threaded_products
 
 REFERENCES = 48
 """Trials measured before, with which new ones are compared to judge the model."""
+
+FURTHER_TRIALS = 50
+"""Trials whose gain is estimated at the end of a search."""
 
 
 class ModelScore:
@@ -38,19 +42,21 @@ class ModelScore:
         self._target = target
         self._acquisition = acquisition
         self._rng = np.random.default_rng(seed)
+        self.offered: Sequence[Schedule] = ()  # what there was to choose from
 
     def __call__(self, schedules: Sequence[Schedule]) -> npt.NDArray[np.float64]:
-        return self._predict(schedules).score
+        return self.prediction(schedules).score
 
     def choose(
         self, schedules: Sequence[Schedule], free: npt.NDArray[np.bool_], n: int
     ) -> Sequence[int]:
         """By what each is expected to gain, not by the score alone."""
-        prediction = self._predict(schedules)
+        self.offered = schedules
+        prediction = self.prediction(schedules)
         with single_threaded_products():
             return choose(prediction, free, n, self._rng, self._acquisition)
 
-    def _predict(self, schedules: Sequence[Schedule]) -> Prediction:
+    def prediction(self, schedules: Sequence[Schedule]) -> Prediction:
         return self._model.predict(self._workload, self._target, schedules)
 
 
@@ -107,6 +113,8 @@ class Proposer:
         self._predicted: dict[Schedule, float] = {}
         self._outcomes: list[tuple[float, Measurement]] = []
         self._references: tuple[list[float], list[Measurement]] = ([], [])
+        self._guide: ModelScore | None = None  # while the model is followed
+        self._offered: Sequence[Schedule] = ()
         self._followed = False
         self._told_trust = trust.trusted
 
@@ -143,8 +151,28 @@ class Proposer:
             self._outcomes.clear()
         self._model.fit([*self._earlier, *self._records])
         self._followed = self._model.ready and self._trust.trusted
-        self._strategy.guide(self._score() if self._followed else None)
+        if self._guide is not None and self._guide.offered:
+            self._offered = self._guide.offered
+        self._guide = self._score() if self._followed else None
+        self._strategy.guide(self._guide)
         return self._notices()
+
+    def account(self) -> list[str]:
+        """How well the model did, and what is still to be gained, in sentences for people."""
+        if self._model is None or not self._model.ready:
+            return []
+        further = self._outlook()
+        return [self._trust.reason, *([str(further)] if further else [])]
+
+    def _outlook(self) -> Outlook | None:
+        if self._guide is None or not self._offered:
+            return None
+        told = {record.schedule for record in self._records}
+        free = np.array([each not in told for each in self._offered], dtype=np.bool_)
+        places = promising(self._guide.prediction(self._offered), free)
+        rng = np.random.default_rng((self._seed, len(self._records)))
+        best = self._guide.prediction([self._offered[place] for place in places])
+        return outlook(best, FURTHER_TRIALS, rng)
 
     def _notices(self) -> list[str]:
         if self._trust.trusted == self._told_trust:

@@ -138,6 +138,8 @@ class Tuner:
         )
         try:
             outcome = self._search(session)
+            for sentence in self.proposer.account():
+                self.observer.notice(sentence)
             self._decide(session)
         except KeyboardInterrupt:
             outcome = INTERRUPTED

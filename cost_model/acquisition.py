@@ -138,9 +138,7 @@ def _thompson(
     candidates = np.flatnonzero(free)
     order = np.argsort(-bound[candidates], kind="stable")
     among = candidates[order[: max(DRAWN, n)]]
-    draws = prediction.score[among] + rng.standard_normal((n, len(among))) @ _root(
-        prediction, among
-    )
+    draws = joint_draws(prediction, among, n, rng)
     if prediction.works is not None:
         draws[rng.random(draws.shape) > prediction.works[among]] = draws.min() - 1.0
     chosen: dict[int, None] = {}
@@ -148,6 +146,15 @@ def _thompson(
         ranked: Sequence[int] = among[np.argsort(-draw, kind="stable")].tolist()
         chosen[next((place for place in ranked if place not in chosen), ranked[0])] = None
     return list(chosen)
+
+
+def joint_draws(
+    prediction: Prediction, among: npt.NDArray[np.int64], n: int, rng: np.random.Generator
+) -> Floats:
+    """`n` possible truths of the scores at the places `among`, (n, places)."""
+    draws: Floats = rng.standard_normal((n, len(among))) @ _root(prediction, among)
+    draws += prediction.score[among]
+    return draws
 
 
 def _root(prediction: Prediction, among: npt.NDArray[np.int64]) -> Floats:

@@ -25,7 +25,8 @@ class Prediction:
     model's own uncertainty in the same unit (a standard deviation), 0 where it has no notion of
     it. What a model may know beyond that: `best`, the score of the fastest schedule measured;
     `works`, the probability that a schedule does not fail; `covariance(place)`, how uncertain
-    scores move together: the covariance of that schedule's score with everyone's.
+    scores move together: the covariance of that schedule's score with everyone's. Scores of a model
+    that gives covariances are natural logarithms of runs a second.
     """
 
     score: Floats

@@ -222,3 +222,13 @@ def test_given_schedules_come_first_and_once() -> None:
     batches, _ = run(proposer, 4, n=3)
     assert batches[0] + batches[1] == given[1:]
     assert not set(given) & {each for batch in batches[2:] for each in batch}
+
+
+def test_it_accounts_for_the_model_and_for_what_is_left() -> None:
+    proposer = make(make_model("ensemble", 0, find_example), "guided")
+    assert proposer.account() == []
+    run(proposer, 6)
+    followed, further = proposer.account()
+    assert "the cost model is followed" in followed
+    assert "another 50 trials are expected to gain" in further
+    assert make(None).account() == []
