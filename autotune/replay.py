@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -14,11 +15,15 @@ from autotune.recorded import RecordedSpace
 from autotune.recordings.noise import MeasuredNoise
 from autotune.session import BATCH, NO_MODEL
 from autotune.strategies import DEFAULT, SELF_GUIDED, STRATEGIES, make_strategy
+from autotune.strategies.spaces import SearchableSpace
 from cost_model import DEFAULT as DEFAULT_MODEL
 from cost_model import MODELS, make_model
+from cost_model.table import StatsSource
 from cost_model.trust import Trust
 from records.errors import InvalidInputError
 from records.record import TuningRecord
+from records.target import Target
+from records.workload import Workload
 
 OVERSAMPLE = 3
 """Schedules that a strategy which guides itself by nothing proposes for each that a model keeps."""
@@ -109,7 +114,7 @@ def searched(
     measure = recorded.measure
     if noise is not None:
         measure = partial(noise.measure, rng=np.random.default_rng((seed, 1)))
-    proposer = _proposer(policy, recorded, seed, earlier)
+    proposer = make_proposer(policy, recorded, seed, earlier)
     if earlier:
         proposer.refit()
     done = 0
@@ -127,9 +132,19 @@ def mean_at(curves: Sequence[Sequence[float]], trials: int) -> float:
     return sum(curve[min(trials, len(curve)) - 1] for curve in curves) / len(curves)
 
 
-def _proposer(
-    policy: Policy, recorded: RecordedSpace, seed: int, earlier: Sequence[TuningRecord]
+class Searched(SearchableSpace, Protocol):
+    """A space that stands in for a device, whatever its measurements come from."""
+
+    workload: Workload
+    target: Target
+
+    def find_template(self, op: str, name: str) -> StatsSource: ...
+
+
+def make_proposer(
+    policy: Policy, recorded: Searched, seed: int, earlier: Sequence[TuningRecord] = ()
 ) -> Proposer:
+    """As the tuner has one for that strategy and model."""
     model = None
     if policy.model != NO_MODEL:
         model = make_model(policy.model, seed, recorded.find_template)

@@ -1,0 +1,75 @@
+"""The recorded spaces of a benchmark: read one at a time, and whose results may help whose."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from autotune.recorded import RecordedSpace
+from autotune.recordings import whole_space
+from records.errors import InvalidInputError
+
+_SHAPE = re.compile(r"(_\d+)?_\d+(x\d+)+$")
+"""What follows a kernel's name where there is a file for each shape."""
+
+
+@dataclass(frozen=True)
+class SpaceFile:
+    """A space published as JSON. `name`: its folder and file name."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.parent.name}/{self.path.name.partition('.')[0]}"
+
+    @cached_property
+    def family(self) -> tuple[str, tuple[str, ...]]:
+        """Kernel and parameters: files that agree in them are of one kernel."""
+        data = self._data()
+        return _kernel(data), tuple(data["params"])
+
+    def load(self) -> RecordedSpace:
+        data = self._data()
+        return whole_space.recordings(data | {"kernel": _kernel(data)}, self.path)[0]
+
+    def restrictions(self) -> tuple[dict[str, list[Any]], list[str]]:
+        """Parameters with their values, and rules; the latter empty where it is a plain list."""
+        data = self._data()
+        return data["params"], data.get("restrictions") or []
+
+    def _data(self) -> Any:
+        opened = gzip.open(self.path, "rt") if self.path.suffix == ".gz" else self.path.open()
+        with opened as file:
+            return json.load(file)
+
+
+def _kernel(data: Any) -> str:
+    return _SHAPE.sub("", str(data["kernel"]))
+
+
+def find(paths: Sequence[Path], only: str = "") -> list[SpaceFile]:
+    """The files of folders, or files themselves, whose names hold `only`."""
+    found = [SpaceFile(path) for each in paths for path in _files(each)]
+    chosen = [file for file in found if only in file.name]
+    if not chosen:
+        raise InvalidInputError(f"no .json or .json.gz with {only!r} in its name in {paths}")
+    return chosen
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from sorted([*path.rglob("*.json"), *path.rglob("*.json.gz")])
+    else:
+        yield path
+
+
+def relatives(file: SpaceFile, files: Sequence[SpaceFile]) -> list[SpaceFile]:
+    """The other files of its kernel: other devices, or other shapes."""
+    return [each for each in files if each.family == file.family and each != file]

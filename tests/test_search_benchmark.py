@@ -1,0 +1,125 @@
+"""The benchmark of searches: its tables on small spaces, and what it hands to Kernel Tuner."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import itertools
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from autotune.recordings import read
+from records.errors import AutotuneError
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def module(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+def recording(kernel: str, device: str, shift: int, **more: Any) -> dict[str, Any]:
+    params = {"rows": [1, 2, 4, 8, 16], "columns": [1, 2, 4, 8, 16], "order": ["a", "b"]}
+    configs = [each for each in itertools.product(*params.values()) if each[0] * each[1] <= 64]
+    times = [
+        1.0 + abs(rows - shift) + columns % 5 + (order == "a") for rows, columns, order in configs
+    ]
+    return {
+        "kernel": kernel,
+        "device": device,
+        "params": params,
+        "restrictions": ["rows * columns <= 64"],
+        "configs": configs,
+        "time_ms": [None, *times[1:]],
+        **more,
+    }
+
+
+@pytest.fixture
+def spaces(tmp_path: Path) -> Path:
+    folder = tmp_path / "spaces"
+    (folder / "set").mkdir(parents=True)
+    for at, (kernel, more) in enumerate(
+        [("tile", {}), ("tile", {}), ("gemm_01_8x8x64", {"problem": "8x8x64"}), ("alone", {})]
+    ):
+        with gzip.open(folder / "set" / f"{kernel}__d{at}.json.gz", "wt") as file:
+            json.dump(recording(kernel, f"d{at}", 4 * at, **more), file)
+    return folder
+
+
+def test_the_tables(spaces: Path, tmp_path: Path) -> None:
+    words = [str(spaces), "--seeds", "2", "--trials", "30", "--strategies", "random,local"]
+    done = CliRunner().invoke(
+        module("search").main, [*words, "--no-speed", "-o", str(tmp_path / "out.md")]
+    )
+    assert done.exit_code == 0, done.output
+    assert done.output == (tmp_path / "out.md").read_text()
+    lines = done.output.splitlines()
+    assert lines[0] == "4 spaces, 2 seeds each, batches of 12"
+    assert {"## Cold", "## Knowing relatives"} <= set(lines)
+    assert "2 spaces; known: 200 trials of a search on each relative" in lines
+    assert sum(line.startswith(("| random", "| local")) for line in lines) == 4
+    assert "| search | 10 | 25 | 30 | trials to 95 % | ms a trial |" in lines
+
+
+def test_relatives_are_of_one_kernel_and_shapes_are_not_part_of_its_name(spaces: Path) -> None:
+    files = module("search_spaces_files")
+    found = files.find([spaces])
+    kin = {file.name: [each.name for each in files.relatives(file, found)] for file in found}
+    assert kin["set/tile__d0"] == ["set/tile__d1"]
+    assert kin["set/alone__d3"] == []
+    [gemm] = files.find([spaces], "gemm")
+    assert gemm.load().workload.op == "gemm"
+    assert gemm.load().workload["size_2"] == 64
+    with pytest.raises(AutotuneError, match="'absent' in its name"):
+        files.find([spaces], "absent")
+
+
+def test_the_cache_that_kernel_tuner_gets_says_the_same(spaces: Path, tmp_path: Path) -> None:
+    rivals = module("search_rivals")
+    [ours, *_] = (file.load() for file in module("search_spaces_files").find([spaces], "tile"))
+    path = tmp_path / "cache.json"
+    path.write_text(json.dumps(rivals.cache(ours)))
+    [theirs] = read(path)
+    assert set(theirs) == set(ours)
+    for schedule in ours:
+        assert theirs.measure(schedule).time_s == pytest.approx(ours.measure(schedule).time_s)
+
+
+def test_without_kernel_tuner_it_says_how_to_get_it() -> None:
+    rivals = module("search_rivals")
+    with pytest.raises(AutotuneError, match="pip install kernel_tuner==1.5.0"):
+        rivals.check(sys.executable)
+    with pytest.raises(AutotuneError, match="is no Python interpreter"):
+        rivals.check("/absent/python")
+
+
+def test_construction_gives_the_size_of_the_space(spaces: Path) -> None:
+    speed = module("search_speed")
+    [file, *_] = module("search_spaces_files").find([spaces], "alone")
+    size, built_s, listed_s = speed.ours(*file.restrictions())
+    assert size == file.load().size
+    assert 0.0 < built_s < listed_s
+    [_, _, row] = speed.construction_rows([file], None)
+    assert row.startswith(f"| set/alone__d3 | {size} | ") and row.endswith("| - | - |")
+
+
+def test_the_space_of_ten_million_is_searched() -> None:
+    speed = module("search_speed")
+    policy = module("search").Policy("random")
+    space = speed.MadeUpSpace(10, 7)
+    assert space.size == 10**7
+    batches = list(speed.batches_s(policy, space, 20, 8))
+    assert [trials for trials, _ in batches] == [8, 8, 4]
+    assert all(spent_s > 0.0 for _, spent_s in batches)
