@@ -30,11 +30,11 @@ def module(name: str) -> ModuleType:
 
 
 def recording(kernel: str, device: str, shift: int, **more: Any) -> dict[str, Any]:
-    params = {"rows": [1, 2, 4, 8, 16], "columns": [1, 2, 4, 8, 16], "order": ["a", "b"]}
-    configs = [each for each in itertools.product(*params.values()) if each[0] * each[1] <= 64]
-    times = [
-        1.0 + abs(rows - shift) + columns % 5 + (order == "a") for rows, columns, order in configs
-    ]
+    sizes, orders = [1, 2, 4, 8, 16], ["a", "b"]
+    params = {"rows": sizes, "columns": sizes, "order": orders}
+    every = itertools.product(sizes, sizes, orders)
+    configs = [(rows, columns, order) for rows, columns, order in every if rows * columns <= 64]
+    times = [1.0 + abs(rows - shift) + columns % 5 + (at == "a") for rows, columns, at in configs]
     return {
         "kernel": kernel,
         "device": device,
