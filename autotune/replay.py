@@ -16,6 +16,7 @@ from autotune.recordings.noise import MeasuredNoise
 from autotune.session import BATCH, NO_MODEL
 from autotune.strategies import DEFAULT, SELF_GUIDED, STRATEGIES, make_strategy
 from autotune.strategies.spaces import SearchableSpace
+from autotune.warm_start import winners
 from cost_model import DEFAULT as DEFAULT_MODEL
 from cost_model import MODELS, make_model
 from cost_model.table import StatsSource
@@ -52,10 +53,15 @@ class Policy:
         return cls(strategy, model if plus else NO_MODEL)
 
 
+BAYESIAN = ("gaussian-process", "random-forest")
+"""Models with which the default strategy is Bayesian optimisation as it is usually meant."""
+
+
 def default_policies() -> list[Policy]:
-    """What `autotune tune` does by default, and every strategy that needs no model."""
+    """What `autotune tune` does by default, Bayesian ones, and all that need no model."""
     alone = [name for name in STRATEGIES if name not in (DEFAULT, "exhaustive")]
-    return [Policy(DEFAULT, DEFAULT_MODEL), *map(Policy, alone)]
+    guided = [Policy(DEFAULT, model) for model in (DEFAULT_MODEL, *BAYESIAN)]
+    return [*guided, *map(Policy, alone)]
 
 
 @dataclass(frozen=True)
@@ -157,4 +163,5 @@ def make_proposer(
         oversample=1 if policy.strategy in SELF_GUIDED else OVERSAMPLE,
         seed=seed,
         earlier=earlier,
+        first=winners(earlier, recorded.workload, recorded),
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 
 from autotune.cli import screen, text
 from autotune.cli.options import json_option
@@ -92,10 +95,15 @@ def command(
     batch = batch or BATCH
     spaces: list[dict[str, Any]] = []
     replays: list[list[list[Replayed]]] = [[] for _ in policies]
-    for recorded, repeats in _recordings(list(_listed(files)), noise):
-        spaces.append(_space_json(recorded))
-        for policy, found in zip(policies, replays, strict=True):
-            found.append(_searches(policy, recorded, trials, seeds, batch, repeats))
+    paths = list(_listed(files))
+    with _progress(len(paths)) as progress:
+        for path in paths:
+            for recorded, repeats in _recordings(path, noise):
+                spaces.append(_space_json(recorded))
+                for policy, found in zip(policies, replays, strict=True):
+                    progress.tell(f"{policy.name}: {recorded.name}")
+                    found.append(_searches(policy, recorded, trials, seeds, batch, repeats))
+            progress.advance()
     standings = leaderboard.ranked(
         leaderboard.Standing.of(policy.name, found, trials)
         for policy, found in zip(policies, replays, strict=True)
@@ -132,21 +140,46 @@ def _listed(files: Sequence[Path]) -> Iterator[Path]:
 
 
 def _recordings(
-    files: Sequence[Path], noise: Path | None
+    path: Path, noise: Path | None
 ) -> Iterator[tuple[RecordedSpace, MeasuredNoise | None]]:
-    """One at a time, for they may be large."""
     from autotune.recordings import read
     from autotune.recordings.noise import MeasuredNoise, find
 
-    for path in files:
-        found = read(path)
-        if noise is not None and len(found) > 1:
-            raise InvalidInputError(f"{path}: repeats are known only of files of one recording")
-        for recorded in found:
-            if noise is None:
-                yield recorded, None
-            else:
-                yield recorded, MeasuredNoise.load(find(noise, path), recorded)
+    found = read(path)
+    if noise is not None and len(found) > 1:
+        raise InvalidInputError(f"{path}: repeats are known only of files of one recording")
+    for recorded in found:
+        if noise is None:
+            yield recorded, None
+        else:
+            yield recorded, MeasuredNoise.load(find(noise, path), recorded)
+
+
+class _Bar:
+    """How far it is, on stderr, where that is a terminal."""
+
+    def __init__(self, bar: Progress, total: int) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=total)
+
+    def tell(self, what: str) -> None:
+        self._bar.update(self._task, description=what)
+
+    def advance(self) -> None:
+        self._bar.advance(self._task)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[_Bar]:
+    console = Console(stderr=True, markup=False)
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        yield _Bar(bar, total)
 
 
 def _searches(
