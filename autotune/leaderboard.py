@@ -130,18 +130,22 @@ def ranked(standings: Iterable[Standing]) -> list[Standing]:
     return sorted(standings, key=lambda each: -sum(map(each.mean, each.marks)))
 
 
-def rows(standings: Sequence[Standing]) -> Iterator[list[str]]:
-    """A table for people: a heading, then a row each."""
+def fractions(standings: Sequence[Standing]) -> Iterator[list[str]]:
+    """A heading and a row each: means at the marks, and the widest half of their intervals."""
     marks = standings[0].marks
-    headings = [f"after {mark}" for mark in marks]
-    yield ["policy", *headings, *(f"to {goal:.0%}" for goal in GOALS), "ms a trial"]
+    yield ["policy", *map(str, marks), "±"]
     for each in standings:
-        yield [
-            each.name,
-            *(_with_interval(each.mean(mark), each.interval(mark)) for mark in marks),
-            *(_trials(each.trials_to(goal)) for goal in GOALS),
-            f"{each.s_per_trial * 1e3:.2f}",
-        ]
+        halves = [(high - low) / 2.0 for low, high in map(each.interval, marks)]
+        means = [f"{each.mean(mark):.3f}" for mark in marks]
+        yield [each.name, *means, f"{max(halves):.3f}"]
+
+
+def efforts(standings: Sequence[Standing]) -> Iterator[list[str]]:
+    """A heading and a row each: trials until half of the searches reached a goal, and time."""
+    yield ["policy", *(f"{goal:.0%}" for goal in GOALS), "ms a trial"]
+    for each in standings:
+        trials = [_trials(each.trials_to(goal)) for goal in GOALS]
+        yield [each.name, *trials, f"{each.s_per_trial * 1e3:.2f}"]
 
 
 def as_json(
@@ -152,11 +156,6 @@ def as_json(
         "spaces": list(spaces),
         "policies": [each.to_json() for each in standings],
     }
-
-
-def _with_interval(mean: float, interval: Interval) -> str:
-    low, high = interval
-    return f"{mean:.3f} ± {(high - low) / 2.0:.3f}"
 
 
 def _trials(count: float | None) -> str:

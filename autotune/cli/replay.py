@@ -230,10 +230,11 @@ def _keep(
 def _print(standings: Sequence[Standing], title: str, seeds: int) -> None:
     from autotune import leaderboard
 
-    headings, *rows = leaderboard.rows(standings)
-    screen.show(title, screen.table(headings, rows, right=headings[1:]))
-    notes = ["mean fraction of the optimum after so many trials ± half of its 95 % interval"]
-    if seeds == 1:
-        notes = ["mean fraction of the optimum after so many trials; one seed tells no interval"]
-    notes.append("trials until half of the searches were at 90 %, 95 % and 99 % of it")
-    screen.show("", *notes)
+    interval = "; ± 95 % over seeds, the widest" if seeds > 1 else ""
+    for heading, rows in (
+        (f"mean fraction of the optimum after so many trials{interval}", leaderboard.fractions),
+        ("trials until half of the searches were so near the optimum", leaderboard.efforts),
+    ):
+        headings, *cells = rows(standings)
+        screen.show(title, "", heading, screen.table(headings, cells, right=headings[1:]))
+        title = ""

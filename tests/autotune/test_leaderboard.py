@@ -77,21 +77,14 @@ def test_the_best_comes_first() -> None:
     assert [each.name for each in leaderboard.ranked([slow, fast])] == ["fast", "slow"]
 
 
-def test_the_table_has_a_row_each() -> None:
-    headings, row = leaderboard.rows([RISING])
-    assert headings == [
-        "policy",
-        "after 10",
-        "after 25",
-        "after 30",
-        "to 90%",
-        "to 95%",
-        "to 99%",
-        "ms a trial",
-    ]
-    assert row[0] == "rising"
-    assert row[2].startswith("0.980 ± 0.0")
-    assert row[4:] == ["16", "16", "-", "33.33"]
+def test_the_tables_have_a_row_each() -> None:
+    headings, row = leaderboard.fractions([RISING])
+    assert headings == ["policy", "10", "25", "30", "±"]
+    assert row[:4] == ["rising", "0.650", "0.980", "0.980"]
+    assert float(row[4]) > 0.0
+    headings, row = leaderboard.efforts([RISING])
+    assert headings == ["policy", "90%", "95%", "99%", "ms a trial"]
+    assert row == ["rising", "16", "16", "-", "33.33"]
 
 
 def test_it_is_json() -> None:
