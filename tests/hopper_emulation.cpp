@@ -66,6 +66,7 @@ typedef std::function<void()> Action;
 static std::deque<Action> loads;  // of the block, on their way
 struct Pending {
     std::vector<std::vector<Action>> products, stores;  // of a thread; the last group is open
+    size_t over = 0;                                    // groups of products
 };
 static std::map<size_t, Pending> pending;
 
@@ -429,9 +430,24 @@ static void multiply_warpgroup(Site &site, const Operand *operands)
 
 static void products_commit(Site &, const Operand *) { mine().products.emplace_back(); }
 
+// A group of products is over for all warps of a warpgroup at the same time.
 static void products_wait(Site &site, const Operand *operands)
 {
-    await(mine().products, argument(site, operands, 0));
+    const Pending &own = mine();
+    const size_t left = argument(site, operands, 0), first = running / 128 * 128;
+    if (own.products.size() - 1 <= left) return;
+    const size_t over = own.over + own.products.size() - 1 - left;
+    wait_until([&] {
+        for (size_t thread = first; thread < first + 128; thread++)
+            if (of_thread(thread).over + of_thread(thread).products.size() - 1 < over) return false;
+        return true;
+    });
+    for (size_t thread = first; thread < first + 128; thread++) {
+        Pending &each = of_thread(thread);
+        if (each.over >= over) continue;
+        await(each.products, each.products.size() - 1 - (over - each.over));
+        each.over = over;
+    }
 }
 
 static void store_matrix(Site &site, const Operand *operands)

@@ -157,7 +157,7 @@ def test_right_in_emulation(tmp_path: Path, workload: Workload, knobs: dict[str,
 )
 def test_emulation_notices_what_is_missing(tmp_path: Path, right: str, wrong: str) -> None:
     workload = matmul(m=400, n=328, k=200, dtype="bfloat16", layout="nt")
-    knobs = {**STAYING, "pingpong": True, "tile_m": 64, "tile_n": 96, "buffers": 1}
+    knobs = {**STAYING, "stages": 2, "pingpong": True, "tile_m": 64, "tile_n": 96, "buffers": 1}
     source = rendered(workload, schedule(**knobs))
     assert source.text.count(right) == 1
     inputs = MATMUL.inputs(workload, 0)
