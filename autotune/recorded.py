@@ -112,6 +112,7 @@ def from_table(
 ) -> RecordedSpace:
     """A recording from elsewhere, of one kernel: configurations in the order of `params`.
 
+    Of a configuration that is there twice the last counts.
     `sizes` are those of the problem, `size_0` and so on of the workload.
 
     The space is that of the restrictions (Python expressions) if they allow exactly what was
@@ -119,17 +120,27 @@ def from_table(
     """
     knobs = [Knob(name, tuple(values)) for name, values in params.items()]
     names = [knob.name for knob in knobs]
-    rows, measurements = [], {}
+    legal = [{value: value for value in knob.values} for knob in knobs]
+    rows, measurements = {}, {}
     for values, measurement in measured:
-        rows.append(values)
-        schedule = Schedule.of(kernel, VERSION, dict(zip(names, values, strict=True)))
-        measurements[schedule] = measurement
+        row = _as_listed(values, legal)
+        schedule = Schedule.of(kernel, VERSION, dict(zip(names, row, strict=True)))
+        rows[row] = measurements[schedule] = measurement
     listed = ListedSpace(kernel, VERSION, knobs, rows)
     space = _restricted(kernel, knobs, restrictions, measurements) or listed
     workload = Workload.of(kernel, {f"size_{at}": size for at, size in enumerate(sizes)})
     name = f"{workload if sizes else kernel} on {device}"
     target = Target.of("recorded", device, device, {})
     return RecordedSpace(name, workload, target, [space], measurements)
+
+
+def _as_listed(
+    values: Sequence[Scalar], legal: Sequence[Mapping[Scalar, Scalar]]
+) -> tuple[Scalar, ...]:
+    """Values as the parameters list them: 1 where a file has 1.0 or true for it."""
+    if len(values) != len(legal):
+        raise InvalidInputError(f"need {len(legal)} values, got {list(values)}")
+    return tuple(known.get(value, value) for value, known in zip(values, legal, strict=True))
 
 
 def _restricted(

@@ -230,11 +230,11 @@ def _keep(
 def _print(standings: Sequence[Standing], title: str, seeds: int) -> None:
     from autotune import leaderboard
 
+    screen.show(title)
     interval = "; ± 95 % over seeds, the widest" if seeds > 1 else ""
     for heading, rows in (
         (f"mean fraction of the optimum after so many trials{interval}", leaderboard.fractions),
         ("trials until half of the searches were so near the optimum", leaderboard.efforts),
     ):
         headings, *cells = rows(standings)
-        screen.show(title, "", heading, screen.table(headings, cells, right=headings[1:]))
-        title = ""
+        screen.show("", heading, screen.table(headings, cells, right=headings[1:]))

@@ -1,4 +1,4 @@
-"""What other tools call their failures, as statuses."""
+"""Times as other tools write them, and what they call their failures, as measurements."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ _BY_WORD = (
     ("invalid", Status.INVALID),
 )
 
+_FAILED_MS = 1e10
+"""What takes longer is no time but a tool's way to say that there is none (1e20, infinity)."""
+
 
 def failure(kind: str) -> Measurement:
     """A failed measurement; kinds that are not known count as refused by the driver."""
@@ -20,3 +23,10 @@ def failure(kind: str) -> Measurement:
         if word in kind.lower():
             return Measurement.failed(status, kind)
     return Measurement.failed(Status.LAUNCH_ERROR, kind)
+
+
+def outcome(time_ms: object, kind: str = "failed") -> Measurement:
+    """Of a time in milliseconds, or a failure of that kind where it is no positive number."""
+    if isinstance(time_ms, int | float) and 0.0 < time_ms < _FAILED_MS:
+        return Measurement.ok((time_ms * 1e-3,))
+    return failure(time_ms if isinstance(time_ms, str) else kind)

@@ -6,20 +6,18 @@ name of an error class where the time would be or under `__error__`, in old vers
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from autotune.recorded import RecordedSpace, from_table
-from autotune.recordings.failures import failure
+from autotune.recordings.failures import outcome
 from records.canonical import Scalar
 from records.errors import InvalidInputError
 from records.measurement import Measurement
 
 _OBJECTIVE = "time"
 _ERROR = "__error__"
-_FAILED_MS = 1e20
 
 
 def recognises(data: Any) -> bool:
@@ -39,10 +37,4 @@ def recordings(data: Any, path: Path) -> list[RecordedSpace]:
 def _measured(cache: Any, names: list[str]) -> Iterator[tuple[tuple[Scalar, ...], Measurement]]:
     for entry in cache.values():
         told = entry.get(_ERROR) or entry[_OBJECTIVE]
-        yield tuple(entry[name] for name in names), _measurement(told)
-
-
-def _measurement(time_ms: Any) -> Measurement:
-    if isinstance(time_ms, int | float) and math.isfinite(time_ms) and time_ms < _FAILED_MS:
-        return Measurement.ok((time_ms * 1e-3,))
-    return failure(time_ms if isinstance(time_ms, str) else "failed")
+        yield tuple(entry[name] for name in names), outcome(told)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.recorded import RecordedSpace, from_table
-from autotune.recordings.failures import failure
+from autotune.recordings.failures import failure, outcome
 from records.canonical import Scalar
 from records.errors import InvalidInputError
 from records.measurement import Measurement
@@ -55,4 +55,4 @@ def _measured(
         if each["invalidity"] != "correct" or not times or isinstance(times[0], str):
             yield values, failure(each["invalidity"])
         else:
-            yield values, Measurement.ok((times[0] * scale_s,))
+            yield values, outcome(times[0] * scale_s * 1e3)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.recorded import RecordedSpace, from_table
-from autotune.recordings.failures import failure
+from autotune.recordings.failures import outcome
 from records.canonical import Scalar
 from records.errors import InvalidInputError
 from records.measurement import Measurement
@@ -51,7 +51,4 @@ def _sizes(problem: Any) -> list[int]:
 def _measured(data: Any) -> Iterator[tuple[tuple[Scalar, ...], Measurement]]:
     kinds = data.get("status") or {}
     for place, (config, time_ms) in enumerate(zip(data["configs"], data["time_ms"], strict=True)):
-        if time_ms is None:
-            yield tuple(config), failure(str(kinds.get(str(place), "failed")))
-        else:
-            yield tuple(config), Measurement.ok((time_ms * 1e-3,))
+        yield tuple(config), outcome(time_ms, str(kinds.get(str(place), "failed")))

@@ -97,6 +97,24 @@ def test_failures_of_newer_caches(tmp_path: Path) -> None:
     assert statuses.count(Status.LAUNCH_ERROR) == 1
 
 
+def test_numbers_that_are_equal_are_one_value(tmp_path: Path) -> None:
+    data = recording()
+    data["configs"] = [(float(rows), *others) for rows, *others in data["configs"]]
+    data["configs"].append([1.0, 1, "a", 0])
+    data["time_ms"].append(0.5)
+    [space] = read(written(tmp_path / "a.json", data))
+    assert set(space) == set(read(written(tmp_path / "b.json", recording()))[0])
+    assert space.optimum_s == pytest.approx(0.5e-3)  # the last of two counts
+
+
+@pytest.mark.parametrize("time_ms", [0, -1.0, math.nan, math.inf, None])
+def test_what_is_no_time_is_a_failure(tmp_path: Path, time_ms: float | None) -> None:
+    data = recording()
+    data["time_ms"][5] = time_ms
+    [space] = read(written(tmp_path / "a.json", data))
+    assert not space.measure(list(space.recorded)[5]).is_ok
+
+
 @pytest.mark.parametrize("problem", [[384, 1, 4096], "384x1x4096", "large", None])
 def test_sizes_of_the_problem_are_the_workload(tmp_path: Path, problem: object) -> None:
     [space] = read(written(tmp_path / "a.json", recording() | {"problem": problem}))
