@@ -25,6 +25,7 @@ TILE_SIZES = (4, 6, 8, 10, 12, 14, 16, 20, 24)  # keys, or elements of V
 PANELS = (1, 2, 3, 4, 6, 8)
 BLOCK_KEYS = (32, 64, 96, 128, 192, 256, 384, 512)
 LATENCY = 8  # sums under way that keep two multipliers busy, each 4 cycles long
+PAYING_ROWS = 64  # that pay for a copy of K or V that is not needed otherwise
 LEAST_BUSY = 0.8  # of the share of the best cut
 LEAST_L2_BYTES = 256 << 10
 
@@ -120,6 +121,15 @@ def _panels(given: Parameters) -> Iterator[Constraint]:
         lambda panels, copy_k, copy_v: panels == 1 or copy_k or copy_v,
         "several panels of a work-item share copies only, and there are none",
     )
+    if not must_copy(given):
+        yield Constraint(
+            ("lanes", "tile_vectors", "panels", "copy_k", "copy_v"),
+            lambda lanes, vectors, panels, copy_k, copy_v: (
+                not (copy_k or copy_v) or panels * vectors * lanes >= PAYING_ROWS
+            ),
+            f"copies would serve {{panels}} panels of {{tile_vectors}} vectors, fewer than "
+            f"{PAYING_ROWS} rows: they cost more than reading K and V where they are",
+        )
 
 
 def _memory(given: Parameters, target: Target) -> Iterator[Constraint]:

@@ -164,6 +164,7 @@ def test_good_schedules_of_few_rows_are_legal() -> None:
         (PLAIN, {"tile_vectors": 1, "tile_dims": 6}, "6 elements of V by 1 vectors of sums wait"),
         (ODD[0], {"panels": 3, "copy_v": True}, "3 panels of 2 vectors are more than the 37 rows"),
         (PLAIN, {"panels": 2}, "share copies only, and there are none"),
+        (PLAIN, {"copy_k": True}, "1 panels of 2 vectors, fewer than 64 rows: they cost more"),
         (PLAIN, {"block_keys": 512}, "weights of 512 keys exceed the first-level cache of 32768"),
         (
             attention(heads=8, q_len=1024, head_dim=512),
