@@ -1427,6 +1427,8 @@ FUNCTION void load(const TensorMap *q_map, const TensorMap *k_map, const TensorM
 #define TURN_BARRIER 1               // and one more for each further consumer
 #define OWN_BARRIER (1 + CONSUMERS)  // the same
 
+// Of a descriptor, for a tile at that address; `panel_bytes` from a panel to the next where products
+// take columns across lines, else 16.
 FUNCTION unsigned low_word(unsigned tile, int panel_bytes)
 {
     return (tile & 0x3FFFF) >> 4 | panel_bytes >> 4 << 16;
