@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -26,16 +27,18 @@ VERSION = 1
 """Of the template that a recording from elsewhere is said to be of."""
 
 
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class RecordedSpace(UnionSpace):
     """A workload's schedules on a target as one search space, and what each of them measured.
 
-    `spaces` hold exactly the measured schedules. `name` tells it from other recordings. It keeps
-    no state between searches.
+    `spaces` hold exactly the schedules of `measurements`, which keep the order in which they were
+    read. `name` tells it from other recordings. It keeps no state between searches.
     """
 
     name: str
     workload: Workload
     target: Target
+    measurements: Mapping[Schedule, Measurement]
 
     def __init__(
         self,
@@ -46,12 +49,17 @@ class RecordedSpace(UnionSpace):
         measurements: Mapping[Schedule, Measurement],
     ) -> None:
         super().__init__(spaces)
-        self.__dict__.update(name=name, workload=workload, target=target)
-        self.__dict__["_measurements"] = dict(measurements)
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "workload", workload)
+        object.__setattr__(self, "target", target)
+        object.__setattr__(self, "measurements", measurements)
         if math.isinf(self.optimum_s):
             raise InvalidInputError(
                 f"{name}: none of {len(measurements):,} schedules worked; need one that did"
             )
+
+    def __repr__(self) -> str:
+        return f"RecordedSpace({self.name!r}, {self.size:,} schedules)"
 
     @classmethod
     def load(cls, path: str | Path) -> RecordedSpace:
@@ -63,19 +71,12 @@ class RecordedSpace(UnionSpace):
     def measure(self, schedule: Schedule) -> Measurement:
         """What was recorded; `InvalidInputError` for a schedule that was never measured."""
         try:
-            found: Measurement = self.__dict__["_measurements"][schedule]
+            return self.measurements[schedule]
         except KeyError:
             raise InvalidInputError(f"no recorded measurement of {schedule}") from None
-        return found
-
-    @property
-    def recorded(self) -> Iterable[Schedule]:
-        """The schedules in the order in which they were read."""
-        measurements: dict[Schedule, Measurement] = self.__dict__["_measurements"]
-        return measurements.keys()
 
     def __contains__(self, schedule: object) -> bool:
-        return schedule in self.__dict__["_measurements"]
+        return schedule in self.measurements
 
     @property
     def version(self) -> int:
@@ -98,7 +99,7 @@ class RecordedSpace(UnionSpace):
     @cached_property
     def optimum_s(self) -> float:
         """Seconds of the fastest recorded schedule."""
-        times = (each.time_s for each in self.__dict__["_measurements"].values())
+        times = (measurement.time_s for measurement in self.measurements.values())
         return min((time_s for time_s in times if time_s is not None), default=math.inf)
 
 
@@ -112,8 +113,8 @@ def from_table(
 ) -> RecordedSpace:
     """A recording from elsewhere, of one kernel: configurations in the order of `params`.
 
-    Of a configuration that is there twice the last counts.
-    `sizes` are those of the problem, `size_0` and so on of the workload.
+    Of a configuration that is there twice the last counts. `sizes` are those of the problem,
+    `size_0` and so on of the workload.
 
     The space is that of the restrictions (Python expressions) if they allow exactly what was
     measured, so that it is walked as it was meant; else the list of what was measured.

@@ -141,8 +141,11 @@ def mean_at(curves: Sequence[Sequence[float]], trials: int) -> float:
 class Searched(SearchableSpace, Protocol):
     """A space that stands in for a device, whatever its measurements come from."""
 
-    workload: Workload
-    target: Target
+    @property
+    def workload(self) -> Workload: ...
+
+    @property
+    def target(self) -> Target: ...
 
     def find_template(self, op: str, name: str) -> StatsSource: ...
 

@@ -71,7 +71,7 @@ def cache(recorded: RecordedSpace) -> dict[str, object]:
     [space] = recorded.spaces
     names = [knob.name for knob in space.knobs]
     entries = {}
-    for schedule in recorded.recorded:
+    for schedule in recorded.measurements:
         values = {name: schedule[name] for name in names}
         time_s = recorded.measure(schedule).time_s
         told = "RuntimeFailedConfig" if time_s is None else time_s * 1e3

@@ -198,7 +198,7 @@ def _searches(
 
 
 def _space_json(recorded: RecordedSpace) -> dict[str, Any]:
-    failed = sum(not recorded.measure(schedule).is_ok for schedule in recorded.recorded)
+    failed = sum(not measurement.is_ok for measurement in recorded.measurements.values())
     return {
         "name": recorded.name,
         "schedules": recorded.size,

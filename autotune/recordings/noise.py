@@ -33,7 +33,7 @@ class MeasuredNoise:
             )
         self._recorded = recorded
         self._times_s = times_ms.astype(np.float64) * 1e-3
-        self._rows = {schedule: row for row, schedule in enumerate(recorded.recorded)}
+        self._rows = {schedule: row for row, schedule in enumerate(recorded.measurements)}
 
     @classmethod
     def load(cls, path: Path, recorded: RecordedSpace) -> MeasuredNoise:

@@ -112,7 +112,7 @@ def test_what_is_no_time_is_a_failure(tmp_path: Path, time_ms: float | None) -> 
     data = recording()
     data["time_ms"][5] = time_ms
     [space] = read(written(tmp_path / "a.json", data))
-    assert not space.measure(list(space.recorded)[5]).is_ok
+    assert not space.measure(list(space.measurements)[5]).is_ok
 
 
 @pytest.mark.parametrize("problem", [[384, 1, 4096], "384x1x4096", "large", None])

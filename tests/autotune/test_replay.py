@@ -170,7 +170,7 @@ def test_noise_draws_from_what_was_measured(recorded: RecordedSpace) -> None:
     times_ms = repeats(0.3)
     noise = MeasuredNoise(recorded, times_ms)
     rng = np.random.default_rng(1)
-    for row, schedule in zip(times_ms, recorded.recorded, strict=True):
+    for row, schedule in zip(times_ms, recorded.measurements, strict=True):
         drawn = noise.measure(schedule, rng)
         assert drawn.is_ok == recorded.measure(schedule).is_ok == np.isfinite(row).all()
         assert all(np.isclose(row * 1e-3, time_s).any() for time_s in drawn.times_s)
