@@ -14,6 +14,9 @@ its own:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -22,14 +25,18 @@ import search_speed
 from search_spaces_files import SpaceFile, find, relatives
 
 from autotune.leaderboard import Standing, ranked
-from autotune.recorded import RecordedSpace
+from autotune.recordings.noise import MeasuredNoise
+from autotune.recordings.noise import find as find_noise
 from autotune.replay import Policy, Replayed, default_policies, replay, searched
-from records.errors import AutotuneError
+from records.errors import AutotuneError, InvalidInputError
 from records.record import TuningRecord
 
 RIVAL = "Kernel Tuner: "
 KNOWN_TRIALS = 200
 """Trials of a search on each relative, that a search which knows them has the records of."""
+
+SIZE = 10_000
+"""Schedules of the space, nearly, on which proposals are timed."""
 
 MARGIN = 0.008
 """Differences at 100 trials that 20 seeds do not tell."""
@@ -45,6 +52,11 @@ MARGIN = 0.008
 @click.option("--all-strategies", is_flag=True, help="All that autotune replay compares.")
 @click.option("--kernel-tuner", "python", help="The interpreter that has Kernel Tuner.")
 @click.option("--rivals", default="", help="Strategies of Kernel Tuner; all by default.")
+@click.option(
+    "--noise",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of repeats, as of autotune replay: searches of the files that have some.",
+)
 @click.option("--transfer/--no-transfer", default=True, help="Searches that know relatives.")
 @click.option("--speed/--no-speed", default=True, help="Times of proposals and construction.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The tables as a file too.")
@@ -58,6 +70,7 @@ def main(
     all_strategies: bool,
     python: str | None,
     rivals: str,
+    noise: Path | None,
     transfer: bool,
     speed: bool,
     output: Path | None,
@@ -69,8 +82,16 @@ def main(
         policies = _policies(strategies, all_strategies)
     except AutotuneError as error:
         raise click.ClickException(str(error)) from error
+    runs = Runs(files, seeds, trials, batch)
+    report = chain(
+        [f"{len(files)} spaces, {seeds} seeds each, batches of {batch}"],
+        _cold(runs, policies, python, rivals),
+        _noisy(runs, policies[0], noise) if noise is not None else (),
+        _transfer(runs, policies[0]) if transfer else (),
+        _speed(runs, policies[0], python) if speed else (),
+    )
     lines: list[str] = []
-    for line in _report(files, policies, seeds, trials, batch, python, rivals, transfer, speed):
+    for line in report:
         click.echo(line)
         lines.append(line)
     if output is not None:
@@ -83,106 +104,108 @@ def _policies(strategies: str, every: bool) -> list[Policy]:
     return default_policies() if every else default_policies()[:1]
 
 
-def _report(
-    files: Sequence[SpaceFile],
-    policies: Sequence[Policy],
-    seeds: int,
-    trials: int,
-    batch: int,
-    python: str | None,
-    rivals: str,
-    transfer: bool,
-    speed: bool,
-) -> Iterator[str]:
-    yield f"{len(files)} spaces, {seeds} seeds each, batches of {batch}"
+def _cold(runs: Runs, policies: Sequence[Policy], python: str | None, rivals: str) -> Iterator[str]:
     yield from ("", "## Cold", "")
-    runs = Runs(files, seeds, trials, batch)
     standings = [runs.cold(policy) for policy in policies]
     theirs = runs.kernel_tuner(python, rivals) if python is not None else []
     yield from table(ranked([*standings, *theirs]))
-    yield from behind(files, standings[0], theirs)
-    if transfer:
-        yield from ("", "## Knowing relatives", "")
-        yield from runs.transfer(policies[0])
-    if speed:
-        yield from ("", "## Time of proposals", "")
-        yield from search_speed.proposal_rows(policies[0], [runs.nearest_to(10_000)], batch)
-        yield from ("", "## Construction of spaces, ms", "")
-        yield from search_speed.construction_rows(files, python)
+    yield from behind(runs.files, standings[0], theirs)
 
 
+def _noisy(runs: Runs, policy: Policy, noise: Path) -> Iterator[str]:
+    """With the repeats behind the means, and without, where there are some."""
+    yield from ("", "## With the noise that was measured", "")
+    files = [file for file in runs.files if _has_repeats(noise, file)]
+    if not files:
+        yield f"no space has repeats in {noise}"
+        return
+    some = replace(runs, files=files)
+    noisy = replace(some.cold(policy, noise), name=f"{policy.name}, with noise")
+    yield f"{len(files)} spaces; the best is what seems so, and counts with its recorded time"
+    yield ""
+    yield from table([noisy, some.cold(policy)])
+
+
+def _has_repeats(noise: Path, file: SpaceFile) -> bool:
+    try:
+        return bool(find_noise(noise, file.path))
+    except InvalidInputError:
+        return False
+
+
+def _transfer(runs: Runs, policy: Policy) -> Iterator[str]:
+    """Of the files that have relatives: knowing them, and cold."""
+    yield from ("", "## Knowing relatives", "")
+    kin = [file for file in runs.files if relatives(file, runs.files)]
+    if not kin:
+        yield "no two files are of one kernel"
+        return
+    some = replace(runs, files=kin)
+    yield f"{len(kin)} spaces; known: {KNOWN_TRIALS} trials of a search on each relative"
+    yield ""
+    yield from table([some.knowing_relatives(policy), some.cold(policy)])
+
+
+def _speed(runs: Runs, policy: Policy, python: str | None) -> Iterator[str]:
+    yield from ("", "## Time of proposals", "")
+    nearest = min(runs.files, key=lambda file: abs(file.size - SIZE))
+    yield from search_speed.proposal_rows(policy, nearest.load(), runs.batch)
+    yield from ("", "## Construction of spaces, ms", "")
+    yield from search_speed.construction_rows(runs.files, python)
+
+
+@dataclass(frozen=True)
 class Runs:
     """Searches of some files; a space is loaded, searched and forgotten."""
 
-    def __init__(self, files: Sequence[SpaceFile], seeds: int, trials: int, batch: int) -> None:
-        self._files = files
-        self._seeds = range(seeds)
-        self._trials = trials
-        self._batch = batch
-        self._sizes: dict[SpaceFile, int] = {}
+    files: Sequence[SpaceFile]
+    seeds: int
+    trials: int
+    batch: int
 
-    def cold(self, policy: Policy) -> Standing:
+    def cold(self, policy: Policy, noise: Path | None = None) -> Standing:
         found = []
-        for file in self._files:
+        for file in self.files:
             space = file.load()
-            self._sizes[file] = space.size
-            found.append(
-                [
-                    replay(policy, space, self._trials, seed, batch=self._batch)
-                    for seed in self._seeds
-                ]
+            repeats = (
+                None if noise is None else MeasuredNoise.load(find_noise(noise, file.path), space)
             )
-        return Standing.of(policy.name, found, self._trials)
+            search = partial(replay, policy, space, self.trials, batch=self.batch, noise=repeats)
+            found.append([search(seed) for seed in range(self.seeds)])
+        return Standing.of(policy.name, found, self.trials)
+
+    def knowing_relatives(self, policy: Policy) -> Standing:
+        found = [self._knowing(policy, file) for file in self.files]
+        return Standing.of(f"{policy.name}, knowing relatives", found, self.trials)
+
+    def _knowing(self, policy: Policy, file: SpaceFile) -> list[Replayed]:
+        space = file.load()
+        kin = [each.load() for each in relatives(file, self.files)]
+        found = []
+        for seed in range(self.seeds):
+            known: list[TuningRecord] = []
+            for each in kin:
+                known += searched(policy, each, KNOWN_TRIALS, seed, batch=self.batch)
+            found.append(replay(policy, space, self.trials, seed, batch=self.batch, earlier=known))
+        return found
 
     def kernel_tuner(self, python: str, strategies: str) -> list[Standing]:
         """Of each strategy that ran on every file."""
         found: dict[str, list[list[Replayed]]] = {}
-        for file in self._files:
-            searches = search_rivals.searches(
-                python, file.load(), self._trials, len(self._seeds), strategies
-            )
-            for name, replays in searches:
+        for file in self.files:
+            space = file.load()
+            for name, replays in search_rivals.searches(
+                python, space, self.trials, self.seeds, strategies
+            ):
                 if isinstance(replays, str):
                     click.echo(f"{RIVAL}{name} does not run on {file.name}: {replays}", err=True)
                 else:
                     found.setdefault(name, []).append(replays)
         return [
-            Standing.of(RIVAL + name, replays, self._trials)
+            Standing.of(RIVAL + name, replays, self.trials)
             for name, replays in found.items()
-            if len(replays) == len(self._files)
+            if len(replays) == len(self.files)
         ]
-
-    def transfer(self, policy: Policy) -> Iterator[str]:
-        """Tables of the files that have relatives: knowing them, and cold."""
-        kin = [file for file in self._files if relatives(file, self._files)]
-        if not kin:
-            yield "no two files are of one kernel"
-            return
-        own = Runs(kin, len(self._seeds), self._trials, self._batch)
-        warm = Standing.of(
-            f"{policy.name}, knowing relatives",
-            [own._knowing(policy, file) for file in kin],
-            self._trials,
-        )
-        yield f"{len(kin)} spaces; known: {KNOWN_TRIALS} trials of a search on each relative"
-        yield ""
-        yield from table([warm, own.cold(policy)])
-
-    def _knowing(self, policy: Policy, file: SpaceFile) -> list[Replayed]:
-        space = file.load()
-        kin = [each.load() for each in relatives(file, self._files)]
-        found = []
-        for seed in self._seeds:
-            known: list[TuningRecord] = []
-            for each in kin:
-                known += searched(policy, each, KNOWN_TRIALS, seed, batch=self._batch)
-            found.append(
-                replay(policy, space, self._trials, seed, batch=self._batch, earlier=known)
-            )
-        return found
-
-    def nearest_to(self, size: int) -> RecordedSpace:
-        return min(self._files, key=lambda file: abs(self._sizes[file] - size)).load()
 
 
 def table(standings: Sequence[Standing]) -> Iterator[str]:

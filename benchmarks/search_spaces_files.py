@@ -39,6 +39,10 @@ class SpaceFile:
         data = self._data()
         return whole_space.recordings(data | {"kernel": _kernel(data)}, self.path)[0]
 
+    @cached_property
+    def size(self) -> int:
+        return len(self._data()["configs"])
+
     def restrictions(self) -> tuple[dict[str, list[Any]], list[str]]:
         """Parameters with their values, and rules; the latter empty where it is a plain list."""
         data = self._data()

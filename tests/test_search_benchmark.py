@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -71,6 +72,21 @@ def test_the_tables(spaces: Path, tmp_path: Path) -> None:
     assert "2 spaces; known: 200 trials of a search on each relative" in lines
     assert sum(line.startswith(("| random", "| local")) for line in lines) == 4
     assert "| search | 10 | 25 | 30 | trials to 95 % | ms a trial |" in lines
+
+
+def test_files_that_have_repeats_are_searched_with_noise(spaces: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise").mkdir()
+    words = [str(spaces), "--seeds", "1", "--trials", "20", "--strategies", "random", "--no-speed"]
+    words += ["--no-transfer", "--noise", str(tmp_path / "noise")]
+    done = CliRunner().invoke(module("search").main, words)
+    assert "no space has repeats in" in done.output
+    [file] = module("search_spaces_files").find([spaces], "alone")
+    repeats = np.ones((file.size, 3), dtype=np.float32)
+    np.savez(tmp_path / "noise" / "alone__d3.npz", times_ms=repeats)
+    done = CliRunner().invoke(module("search").main, words)
+    assert done.exit_code == 0, done.output
+    assert "1 spaces; the best is what seems so" in done.output
+    assert "| random, with noise |" in done.output
 
 
 def test_relatives_are_of_one_kernel_and_shapes_are_not_part_of_its_name(spaces: Path) -> None:
