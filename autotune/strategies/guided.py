@@ -28,14 +28,16 @@ class Guidance:
     """How much of what; `benchmarks/replay.md` shows what the defaults reach.
 
     `first`: schedules before the model is followed, at least `each` of every template. `batch`:
-    schedules chosen together while few are measured, and one more for each `per_trials` results:
-    the sooner the model learns from a choice, the better the next. `near`: without a model, the
+    schedules chosen together while few are measured, or the `part` of what is asked for if that
+    is more, and one more for each `per_trials` results: the sooner the model learns from a choice,
+    the better the next, but a device must not wait too often. `near`: without a model, the
     share that differs in one knob from the fastest. `whole`: schedules scored one and all.
     """
 
     first: int = 8
     each: int = 2
     batch: int = 4
+    part: float = 1 / 3
     per_trials: int = 16
     near: float = 0.7
     whole: int = 20_000
@@ -83,13 +85,14 @@ class Guided:
         elif self._score is None:
             chosen = self._unguided(n, rng)
         else:
-            chosen = self._followed(self._score, min(n, self._batch()), rng)
+            chosen = self._followed(self._score, min(n, self._batch(n)), rng)
         self._history.mark(chosen)
         self._take(chosen)
         return chosen
 
-    def _batch(self) -> int:
-        return self._guidance.batch + self._history.told // self._guidance.per_trials
+    def _batch(self, asked: int) -> int:
+        least = max(self._guidance.batch, int(asked * self._guidance.part))
+        return least + self._history.told // self._guidance.per_trials
 
     def _take(self, schedules: Sequence[Schedule]) -> None:
         if self._places:
