@@ -5,7 +5,8 @@
 It is run by `search.py`, with the interpreter that has Kernel Tuner; it imports nothing of this
 project. Prints a line of JSON for each strategy: `strategy`, `times_ms` (for each seed the time of
 each distinct configuration in the order evaluated, null for a failure), `elapsed_s` (of each
-search), or `error` where the strategy does not run.
+search), or `error` where the strategy does not run. A search that is not done within the limit
+(some go round in circles on sparse spaces) is stopped, and has what it evaluated until then.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ import contextlib
 import json
 import os
 import random
+import signal
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from kernel_tuner import interface, util
+from kernel_tuner.runners.simulation import SimulationRunner
 from kernel_tuner.searchspace import Searchspace
 
 NOT_COMPARED = ("brute_force", "nsga2", "nsga3")
@@ -34,16 +38,21 @@ def main() -> None:
     parser.add_argument("--trials", type=int, required=True)
     parser.add_argument("--seeds", type=int, required=True)
     parser.add_argument("--strategies", default="")
+    parser.add_argument("--limit-s", type=int, default=20, help="of a search")
     options = parser.parse_args()
     cache = util.read_cache(options.cache, open_cache=False)
     _use_recorded_space(cache)
+    evaluated = _watched()
     names = options.strategies.split(",") if options.strategies else _all_strategies()
     for name in names:
         line: dict[str, Any] = {"strategy": name, "times_ms": [], "elapsed_s": []}
         try:
             for seed in range(options.seeds):
                 started_s = time.perf_counter()
-                line["times_ms"].append(_search(cache, options.cache, name, options.trials, seed))
+                evaluated.clear()
+                with _limit(options.limit_s):
+                    _search(cache, options.cache, name, options.trials, seed)
+                line["times_ms"].append(list(evaluated.values())[: options.trials])
                 line["elapsed_s"].append(time.perf_counter() - started_s)
         except Exception as error:  # whatever it is, the other strategies are still of interest
             line = {"strategy": name, "error": f"{type(error).__name__}: {error}"}
@@ -66,9 +75,42 @@ def _use_recorded_space(cache: dict[str, Any]) -> None:
     util.read_cache = lambda *_, **__: cache
 
 
-def _search(
-    cache: dict[str, Any], path: str, strategy: str, trials: int, seed: int
-) -> list[float | None]:
+def _watched() -> dict[tuple[Any, ...], float | None]:
+    """What is evaluated from now on: the time of each distinct configuration, in order.
+
+    Kernel Tuner evaluates some again; that costs nothing.
+    """
+    evaluated: dict[tuple[Any, ...], float | None] = {}
+    run = SimulationRunner.run
+
+    def watched(self: Any, space: Any, options: Any) -> Any:
+        results = run(self, space, options)
+        for result in results:
+            if result is not None:
+                names = tuple(result[name] for name in options.tune_params)
+                evaluated.setdefault(names, None if "__error__" in result else result["time"])
+        return results
+
+    SimulationRunner.run = watched
+    return evaluated
+
+
+@contextlib.contextmanager
+def _limit(seconds: int) -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again, where a strategy catches it
+    try:
+        yield
+    except TimeoutError:
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+def _search(cache: dict[str, Any], path: str, strategy: str, trials: int, seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     with (
@@ -78,7 +120,7 @@ def _search(
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
-        results, _ = interface.tune_kernel(
+        interface.tune_kernel(
             cache["kernel_name"],
             "__global__ void nothing() {}",
             cache["problem_size"],
@@ -91,16 +133,6 @@ def _search(
             quiet=True,
             seed=seed,
         )
-    return _distinct(results, list(cache["tune_params"]))[:trials]
-
-
-def _distinct(results: list[dict[str, Any]], names: list[str]) -> list[float | None]:
-    """Kernel Tuner reports repeated evaluations too; they cost nothing."""
-    times_ms: dict[tuple[Any, ...], float | None] = {}
-    for each in results:
-        time_ms = None if "__error__" in each else each["time"]
-        times_ms.setdefault(tuple(each[name] for name in names), time_ms)
-    return list(times_ms.values())
 
 
 if __name__ == "__main__":
