@@ -18,11 +18,11 @@ from cost_model.evaluate import SAME_TIME
 from cost_model.groups import log_speeds, times_s
 from records.measurement import Measurement
 
-BETTER_THAN_GUESSING = 0.58
-"""Share of rightly ordered pairs below which the model counts as guessing.
+BETTER_THAN_GUESSING = 0.6
+"""Share below which the model counts as guessing.
 
-In 12 guided searches of recorded spaces the model stayed above 0.63 in 95 % of its judgements; with
-its predictions shuffled it was below 0.58 in 75 %.
+In 96 guided searches of 24 recorded spaces it stayed above 0.86 in 95 % of the judgements; with the
+predictions shuffled it was below 0.6 in 95 %.
 """
 
 
