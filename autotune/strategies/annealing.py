@@ -16,8 +16,11 @@ from autotune.strategies.one_by_one import OneByOne
 from autotune.strategies.spaces import SearchableSpace
 from records.schedule import Schedule
 
-CHAINS = 6
+CHAINS = 4
 """Of the parallel kind."""
+
+FIRST = 10
+"""Random schedules, of which the fastest are where the chains begin."""
 
 HOT = 0.3
 """First temperature: a step that is e^0.3 = 1.35 times slower is taken once in e times."""
@@ -37,10 +40,11 @@ LEAP = 4
 class _Chain:
     place: Schedule | None = None
     waiting: int = 0
+    begun: bool = False
 
 
 class Annealing(OneByOne):
-    """`chains` walk side by side, each from a start of its own, under one temperature.
+    """`chains` walk side by side, each from a beginning of its own, under one temperature.
 
     In a batch a chain tries several steps from where it stands, judged in the order told.
     """
@@ -51,13 +55,22 @@ class Annealing(OneByOne):
         self._steps: dict[Schedule, tuple[_Chain, float]] = {}  # with the luck to be judged by
 
     def _propose(self, rng: np.random.Generator) -> Schedule | None:
+        if len(self._history) < FIRST:
+            return None
         chain = min(self._chains, key=lambda chain: chain.waiting)
+        if not chain.begun:
+            self._begin(chain)
         if chain.place is None and chain.waiting:
             return None
         step = self._step(chain, rng) if chain.place else self._start(rng)
         chain.waiting += 1
         self._steps[step] = chain, rng.random()
         return step
+
+    def _begin(self, chain: _Chain) -> None:
+        taken = {other.place for other in self._chains}
+        free = [each for each in self._history.best(len(self._chains)) if each not in taken]
+        chain.place, chain.begun = (free[0], True) if free else (None, False)
 
     def _step(self, chain: _Chain, rng: np.random.Generator) -> Schedule:
         for _ in range(FREE_STEPS):
@@ -72,7 +85,7 @@ class Annealing(OneByOne):
 
     def _start(self, rng: np.random.Generator) -> Schedule:
         best = self._history.best(1)
-        if self._history.told < len(self._chains) or not best:
+        if not best:
             return self._draw(rng)
         return self._away_from(best[0], LEAP, rng) or self._draw(rng)
 

@@ -117,11 +117,14 @@ def test_it_moves_to_where_kernels_work(name: str) -> None:
 
 
 def test_a_single_chain_stays_near_its_place_in_a_batch() -> None:
-    space = UnionSpace([SearchSpace("line", 1, [choice("at", tuple(range(40)))], [])])
+    space = UnionSpace(
+        [SearchSpace("plane", 1, [power_of_two(name, 1, 2**15) for name in "ab"], [])]
+    )
     strategy = Annealing(space, 0)
-    [start] = strategy.ask(1)
-    strategy.tell(start, Measurement.ok((1.0,)))
-    assert set(strategy.ask(8)) <= set(space.neighbours(start))
+    first = list(strategy.ask(10))
+    for schedule in first:
+        strategy.tell(schedule, Measurement.ok((1.0 if schedule == first[3] else 2.0,)))
+    assert set(strategy.ask(8)) <= set(space.neighbours(first[3]))
 
 
 def test_levels_lead_back_to_their_schedules() -> None:
