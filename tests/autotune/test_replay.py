@@ -15,6 +15,7 @@ from recording_samples import recording
 from autotune.recorded import RecordedSpace
 from autotune.recordings.noise import MeasuredNoise, find
 from autotune.replay import Policy, default_policies, mean_at, replay, searched
+from autotune.strategies import STRATEGIES
 from autotune.strategies.evolutionary import Evolutionary
 from autotune.strategies.spaces import SearchableSpace
 from autotune.testing.strategy import StrategyConformance, StrategyFactory
@@ -89,10 +90,10 @@ def test_files_with_too_few_times_are_refused(tmp_path: Path) -> None:
         RecordedSpace.load(path)
 
 
-POLICIES = [Policy("random"), Policy("local"), Policy("evolutionary", "xgboost")]
+POLICIES = [*map(Policy, STRATEGIES), Policy("evolutionary", "xgboost")]
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.strategy)
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
 def test_a_replay_is_a_rising_curve_up_to_the_optimum(
     recorded: RecordedSpace, policy: Policy
 ) -> None:
