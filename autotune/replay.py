@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from autotune.api import OVERSAMPLE
 from autotune.proposer import Proposer
 from autotune.recorded import RecordedSpace
 from autotune.recordings.noise import MeasuredNoise
@@ -25,9 +26,6 @@ from records.errors import InvalidInputError
 from records.record import TuningRecord
 from records.target import Target
 from records.workload import Workload
-
-OVERSAMPLE = 3
-"""Schedules that a strategy which guides itself by nothing proposes for each that a model keeps."""
 
 
 @dataclass(frozen=True)

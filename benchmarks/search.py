@@ -13,7 +13,7 @@ its own:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -24,6 +24,7 @@ import search_rivals
 import search_speed
 from search_spaces_files import SpaceFile, find, relatives
 
+from autotune.api import EARLIER_RECORDS
 from autotune.leaderboard import Standing, ranked
 from autotune.recordings.noise import MeasuredNoise
 from autotune.recordings.noise import find as find_noise
@@ -154,6 +155,15 @@ def _speed(runs: Runs, policy: Policy, python: str | None) -> Iterator[str]:
     yield from search_speed.construction_rows(runs.files, python)
 
 
+def _of_relatives(
+    file: SpaceFile, known: Mapping[SpaceFile, Sequence[TuningRecord]]
+) -> list[TuningRecord]:
+    """As many as the tuner lets a model learn from, of all relatives alike."""
+    others = [records for other, records in known.items() if other != file]
+    each = max(1, EARLIER_RECORDS // len(others))
+    return [record for records in others for record in records[:each]]
+
+
 @dataclass(frozen=True)
 class Runs:
     """Searches of some files; a space is loaded, searched and forgotten."""
@@ -175,19 +185,24 @@ class Runs:
         return Standing.of(policy.name, found, self.trials)
 
     def knowing_relatives(self, policy: Policy) -> Standing:
-        found = [self._knowing(policy, file) for file in self.files]
-        return Standing.of(f"{policy.name}, knowing relatives", found, self.trials)
-
-    def _knowing(self, policy: Policy, file: SpaceFile) -> list[Replayed]:
-        space = file.load()
-        kin = [each.load() for each in relatives(file, self.files)]
-        found = []
-        for seed in range(self.seeds):
-            known: list[TuningRecord] = []
-            for each in kin:
-                known += searched(policy, each, KNOWN_TRIALS, seed, batch=self.batch)
-            found.append(replay(policy, space, self.trials, seed, batch=self.batch, earlier=known))
-        return found
+        """Of each file, in turn for each seed: what a search on a relative gave is made once."""
+        found: dict[SpaceFile, list[Replayed]] = {file: [] for file in self.files}
+        families: dict[object, list[SpaceFile]] = {}
+        for file in self.files:
+            families.setdefault(file.family, []).append(file)
+        for family in families.values():
+            spaces = {file: file.load() for file in family}
+            for seed in range(self.seeds):
+                known = {
+                    file: list(searched(policy, space, KNOWN_TRIALS, seed, batch=self.batch))
+                    for file, space in spaces.items()
+                }
+                for file, space in spaces.items():
+                    earlier = _of_relatives(file, known)
+                    search = partial(replay, policy, space, self.trials, batch=self.batch)
+                    found[file].append(search(seed, earlier=earlier))
+        name = f"{policy.name}, knowing relatives"
+        return Standing.of(name, [found[file] for file in self.files], self.trials)
 
     def kernel_tuner(self, python: str, strategies: str) -> list[Standing]:
         """Of each strategy that ran on every file."""
