@@ -12,6 +12,7 @@ from pathlib import Path
 from autotune.backends.base import DeviceInfo
 from autotune.codegen.winners import dialect_of, why_outdated
 from autotune.finals import best_of, ties_of
+from autotune.prior import primed
 from autotune.proposer import Proposer
 from autotune.rivals import Rivals
 from autotune.runners import Runner
@@ -103,7 +104,7 @@ def tune(
     options = TuningOptions(trials, time_limit_s, seed, strategy, model, batch, plan=plan)
     space = search_space(workload, info.target, templates)
     with TuningDatabase(Path(database)) as store:
-        proposer = make_proposer(workload, info.target, space, store, options)
+        proposer = make_proposer(workload, info.target, space, store, options, observer)
         rivals = Rivals(
             workload,
             info,
@@ -177,21 +178,24 @@ def make_proposer(
     space: UnionSpace,
     store: TuningDatabase,
     options: TuningOptions,
+    observer: Observer | None = None,
 ) -> Proposer:
     """The strategy and the cost model of a session, the model knowing what the database has.
 
-    What won for the nearest other workloads is proposed first. Strategies that follow predictions
-    themselves are asked for what is measured; the others for three times as much, from which the
-    model chooses.
+    What won for the nearest other workloads is proposed first; where the database knows nothing
+    of the op on the target, what the shipped model expects to be fast. Strategies that follow
+    predictions themselves are asked for what is measured; the others for three times as much,
+    from which the model chooses.
     """
     model = None if options.model == NO_MODEL else make_model(options.model, options.seed)
-    earlier = [
-        record
-        for record in store.records(target=target, op=workload.op, kinds={Kind.SEARCH})
-        if record.workload != workload
-    ]
+    known = list(store.records(target=target, op=workload.op, kinds={Kind.SEARCH}))
+    earlier = [record for record in known if record.workload != workload]
+    strategy = make_strategy(options.strategy, space, options.seed)
+    if not known and model is not None and options.strategy == DEFAULT_STRATEGY:
+        notice = (observer or SilentObserver()).notice
+        strategy = primed(strategy, workload, target, space, options.seed, notice)
     return Proposer(
-        make_strategy(options.strategy, space, options.seed),
+        strategy,
         model,
         Trust(),
         workload,

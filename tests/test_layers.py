@@ -31,11 +31,11 @@ CONFINED = {
     "pytest": {"autotune.testing"},
     "rich": {"autotune.cli"},
     "scipy": {"autotune.libraries", "cost_model.acquisition", "cost_model.gaussian_process"},
-    "sklearn": {"cost_model.evaluate", "cost_model.forest_model"},
+    "sklearn": {"cost_model.evaluate", "cost_model.forest_model", "cost_model.pretrained"},
     "sqlite_utils": {"records.connection"},
     "threadpoolctl": {"autotune.libraries", "search_spaces.threads"},
     "torch": {"autotune.libraries"},
-    "xgboost": {"cost_model.feasibility", "cost_model.xgboost_model"},
+    "xgboost": {"cost_model.feasibility", "cost_model.pretrained", "cost_model.xgboost_model"},
 }
 """Other third-party packages, and the module or package that each is confined to."""
 

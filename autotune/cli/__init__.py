@@ -22,6 +22,7 @@ COMMANDS = {
     "build": ("autotune.cli.build", "Write the winners as sources, manifest and C header."),
     "db": ("autotune.cli.database", "Look into, check and exchange a database."),
     "devices": ("autotune.cli.devices", "List devices, their limits and measured peaks."),
+    "model": ("autotune.cli.model", "Train, judge and show cost models."),
     "replay": ("autotune.cli.replay", "Compare strategies on recorded spaces."),
     "space": ("autotune.cli.space", "Show knobs, constraints and number of schedules."),
     "tune": ("autotune.cli.tune", "Search for the fastest schedule; store every trial."),

@@ -1,0 +1,136 @@
+"""`autotune model`: trained, judged and shown; what it says of files that it cannot use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import Run
+
+from records import Measurement, TuningRecord, exchange
+from records.record import Kind
+from records.target import Target
+from search_spaces import registry
+
+LIMITS = {"units": 2, "l1_bytes": 32768, "l2_bytes": 1 << 20, "cache_bytes": 1 << 25}
+LIMITS |= {"vector_bytes": 64, "kind": "cpu", "warp": 1, "max_group": 8192, "shared_bytes": 1 << 18}
+
+
+def records(size: int, device: str = "EPYC", count: int = 40) -> list[TuningRecord]:
+    """A made-up CPU on which wide register tiles are fast, whatever the size."""
+    workload = registry.op("matmul").workload(m=size, n=size, k=size)
+    target = Target.of("opencl", device, "x86-64-avx512", {**LIMITS, "dtypes": ["float32"]})
+    template = registry.template("matmul", "cpu")
+    drawn = template.space(workload, target).sample(count, np.random.default_rng(size))
+    return [
+        TuningRecord(
+            workload,
+            target,
+            schedule,
+            Measurement.ok((size**3 / schedule["tile_m"] / schedule["tile_vectors"] * 1e-9,)),
+            "2024-01-01T00:00:00.000+00:00",
+            Kind.SEARCH,
+        )
+        for schedule in drawn
+    ]
+
+
+def written(path: Path, *groups: list[TuningRecord]) -> str:
+    exchange.write_file(path, [record for group in groups for record in group])
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Three sizes on two devices, in a folder of two files."""
+    folder = tmp_path_factory.mktemp("logs")
+    written(folder / "one.jsonl.gz", *(records(size) for size in (256, 384, 512)))
+    written(folder / "two.jsonl", *(records(size, "Xeon") for size in (256, 384, 512)))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def model(many: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from command_line import exit_code
+
+    path = tmp_path_factory.mktemp("model") / "model.ubj"
+    assert exit_code("model", "train", many, "-o", str(path)) == 0
+    return path
+
+
+def test_training_keeps_what_was_learnt_and_how_it_was_judged(run: Run, model: Path) -> None:
+    found = run("model", "info", str(model), "--json").json
+    assert found["workloads"] == {"matmul": 3} and found["records"] == 240
+    assert found["templates"] == {"matmul": {"cpu": registry.template("matmul", "cpu").version}}
+    assert {name for _, name, _ in found["targets"]} == {"EPYC", "Xeon"}
+    assert found["outdated"] == ""
+    for held_out in ("workload", "device"):
+        assert found["judged"]["matmul"][held_out]["helps"]
+    assert sum(found["importance"].values()) == pytest.approx(1.0)
+    assert "tile" in " ".join([*found["importance"]][:3]) or "copies" in [*found["importance"]][0]
+
+
+def test_the_same_records_give_the_same_file(run: Run, many: str, model: Path) -> None:
+    assert run("model", "train", many, "-o", "again.ubj").code == 0
+    assert Path("again.ubj").read_bytes() == model.read_bytes()
+
+
+def test_tables_for_people_and_the_same_for_programs(run: Run, many: str) -> None:
+    lines = run("model", "evaluate", many).out.splitlines()
+    assert lines[0] == "A workload never seen" and "A device never seen" in lines
+    assert lines[1].split() == "op n pairs in order loss@1 loss@5 loss@10 recall@30".split()
+    assert lines[2].split()[:2] == ["matmul", "6"] and "±" in lines[2]
+    found = run("model", "evaluate", many, "--json").json
+    assert len(found["workload"]) == len(found["device"]) == 6
+    assert min(each["accuracy"] for each in found["workload"]) > 0.8
+
+
+def test_one_device_cannot_be_held_out(run: Run, tmp_path: Path) -> None:
+    one = written(tmp_path / "one.jsonl", *(records(size) for size in (256, 384, 512)))
+    assert "needs records of two devices" in run("model", "evaluate", one).out
+
+
+def test_the_shipped_model_fits_the_templates_of_today(run: Run) -> None:
+    found = run("model", "info", "--json").json
+    assert found["outdated"] == ""
+    assert found["workloads"]["matmul"] >= 7
+
+
+def test_too_few_workloads(run: Run, tmp_path: Path) -> None:
+    few = written(tmp_path / "few.jsonl", records(256), records(512))
+    for words in (("train", few, "-o", "model.ubj"), ("evaluate", few)):
+        done = run("model", *words)
+        assert done.code == 2 and done.err.count("\n") == 1
+        assert "need search trials of 3 workloads or more" in done.err and "found 2" in done.err
+    assert not Path("model.ubj").exists()
+
+
+def test_files_that_are_no_models(run: Run, model: Path, tmp_path: Path) -> None:
+    line, _, trees = model.read_bytes().partition(b"\n")
+    header = json.loads(line)
+    damaged = {
+        "no cost model": b"\0\1\2",
+        "autotune model train": b"{}\n",
+        "version 99 of the format, this autotune reads 1": _line({**header, "version": 99}),
+        "its header is damaged": _line({**header, "features": None}) + trees,
+        "its trees are not those that were written": line + b"\n" + trees[:-20],
+        "1 names": _line({**header, "features": ["one"]}) + trees,
+    }
+    for message, data in damaged.items():
+        path = tmp_path / "bad.ubj"
+        path.write_bytes(data)
+        done = run("model", "info", str(path))
+        assert done.code == 2 and message in done.err and done.err.count("\n") == 1
+
+
+def test_a_line_that_is_no_record_is_named(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"format":"autotune-records","version":1}\n{}\n')
+    done = run("model", "evaluate", str(path))
+    assert done.code == 2 and "bad.jsonl, line 2" in done.err
+
+
+def _line(header: dict[str, object]) -> bytes:
+    return json.dumps(header).encode() + b"\n"
