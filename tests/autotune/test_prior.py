@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recorded_tunings import target
 
 from autotune.api import search_space
 from autotune.prior import primed
@@ -30,22 +31,17 @@ def workload() -> Workload:
 def known_target(**changes: str) -> Target:
     """A device that the shipped model was trained on."""
     backend, device, arch = MODEL.header.targets[0]
-    limits = {"units": 2, "l1_bytes": 32768, "l2_bytes": 1 << 20, "cache_bytes": 1 << 25}
-    limits |= {"vector_bytes": 64, "warp": 1, "max_group": 8192, "shared_bytes": 1 << 18}
-    limits |= {"memory_bytes": 1 << 34, "max_buffer_bytes": 1 << 33}
-    words = {"backend": backend, "device": device, "arch": arch, **changes}
-    every = {**limits, "kind": "cpu", "dtypes": ["float32"]}
-    return Target.of(words["backend"], words["device"], words["arch"], every)
+    return target(**{"backend": backend, "device": device, "arch": arch, **changes})
 
 
 def begun(
-    path: Path, target: Target, asked_of: Workload | None = None
+    path: Path, device: Target, asked_of: Workload | None = None
 ) -> tuple[SearchStrategy, SearchStrategy, list[str]]:
     """The strategy alone, what becomes of it, and the notices."""
     notices: list[str] = []
     space = search_space(workload(), known_target())
     plain = Guided(space, 0)
-    made = primed(plain, asked_of or workload(), target, space, 0, notices.append, path=path)
+    made = primed(plain, asked_of or workload(), device, space, 0, notices.append, path=path)
     return plain, made, notices
 
 

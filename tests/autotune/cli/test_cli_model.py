@@ -5,41 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from command_line import Run
+from command_line import Run, exit_code
+from recorded_tunings import records, written
 
-from records import Measurement, TuningRecord, exchange
-from records.record import Kind
-from records.target import Target
 from search_spaces import registry
-
-LIMITS = {"units": 2, "l1_bytes": 32768, "l2_bytes": 1 << 20, "cache_bytes": 1 << 25}
-LIMITS |= {"vector_bytes": 64, "kind": "cpu", "warp": 1, "max_group": 8192, "shared_bytes": 1 << 18}
-
-
-def records(size: int, device: str = "EPYC", count: int = 40) -> list[TuningRecord]:
-    """A made-up CPU on which wide register tiles are fast, whatever the size."""
-    workload = registry.op("matmul").workload(m=size, n=size, k=size)
-    target = Target.of("opencl", device, "x86-64-avx512", {**LIMITS, "dtypes": ["float32"]})
-    template = registry.template("matmul", "cpu")
-    drawn = template.space(workload, target).sample(count, np.random.default_rng(size))
-    return [
-        TuningRecord(
-            workload,
-            target,
-            schedule,
-            Measurement.ok((size**3 / schedule["tile_m"] / schedule["tile_vectors"] * 1e-9,)),
-            "2024-01-01T00:00:00.000+00:00",
-            Kind.SEARCH,
-        )
-        for schedule in drawn
-    ]
-
-
-def written(path: Path, *groups: list[TuningRecord]) -> str:
-    exchange.write_file(path, [record for group in groups for record in group])
-    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +23,6 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def model(many: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from command_line import exit_code
-
     path = tmp_path_factory.mktemp("model") / "model.ubj"
     assert exit_code("model", "train", many, "-o", str(path)) == 0
     return path
