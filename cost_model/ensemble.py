@@ -21,16 +21,17 @@ from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
 
-TREES = TreeSettings(objective="log", members=1, rounds=80, enough=24, failures=True)
+TREES = TreeSettings(objective="log", members=1, rounds=80, enough=4, failures=True)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`trees`: how they are grown, and from how many schedules that worked on they take part;
-    `weight` of their score beside the process's."""
+    """`trees`: how they are grown; `weight` of their score beside the process's, from `enough`
+    schedules that worked on. What will fail they tell from the first failures on."""
 
     trees: TreeSettings = TREES
     weight: float = 0.5
+    enough: int = 24
 
 
 class Ensemble:
@@ -45,12 +46,14 @@ class Ensemble:
         self._settings = settings or Settings()
         self._process = GaussianProcessModel(seed, find_template=find_template)
         self._trees = XGBoostModel(seed, self._settings.trees, find_template)
+        self._worked = 0
 
     @property
     def ready(self) -> bool:
         return self._process.ready
 
     def fit(self, records: Sequence[TuningRecord]) -> None:
+        self._worked = sum(record.measurement.is_ok for record in records)
         self._process.fit(records)
         self._trees.fit(records)
 
@@ -61,6 +64,6 @@ class Ensemble:
         if not self._trees.ready:
             return prediction
         trees = self._trees.predict(workload, target, schedules)
-        weight = self._settings.weight
+        weight = self._settings.weight if self._worked >= self._settings.enough else 0.0
         score = (1.0 - weight) * prediction.score + weight * trees.score
         return replace(prediction, score=score, works=trees.works)

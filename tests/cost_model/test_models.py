@@ -83,6 +83,18 @@ def test_the_default_learns_which_schedules_fail() -> None:
     assert works[fails].mean() < 0.2 < 0.8 < works[~fails].mean()
 
 
+def test_the_first_failures_teach_already() -> None:
+    failure = Measurement.failed(Status.COMPILE_ERROR, "no")
+    first = [each for each in SCHEDULES if each["vectors"]][:8]
+    failed = [each for each in SCHEDULES if not each["vectors"]][:6]
+    model = make_model(DEFAULT, 0, find_example)
+    model.fit([*map(record, first), *(record(each, failure) for each in failed)])
+    works = model.predict(workload(), TARGET, SCHEDULES[100:]).works
+    assert works is not None
+    vectors = np.array([bool(each["vectors"]) for each in SCHEDULES[100:]])
+    assert works[vectors].mean() > works[~vectors].mean()
+
+
 def test_where_nothing_failed_nothing_is_said_of_failing() -> None:
     assert fitted(DEFAULT, 60).predict(workload(), TARGET, SCHEDULES).works is None
 
