@@ -38,7 +38,7 @@ def primed(
     """The strategy, beginning with what the model at `path` expects of the workload.
 
     The strategy alone where the model cannot be used, or was judged not to help on workloads or
-    devices that it had not seen; `notice` is told why.
+    devices that it had not seen. `notice` is told which, and why.
     """
     try:
         model = _load(path, find_template)
@@ -48,6 +48,8 @@ def primed(
     if reason:
         notice(f"the pretrained model is not used: {reason}")
         return strategy
+
+    notice("half of the first batches is what the pretrained model expects to be fast")
 
     def expectation(schedules: Sequence[Schedule]) -> npt.NDArray[np.float64]:
         return model.predict(workload, target, schedules).score

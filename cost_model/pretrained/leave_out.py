@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -47,7 +48,7 @@ class Unseen:
     @property
     def random_recall(self) -> float:
         """The same of a guess."""
-        return RECALL / len(self.group.schedules) if self.recall == self.recall else self.recall
+        return math.nan if math.isnan(self.recall) else RECALL / len(self.group.schedules)
 
     @classmethod
     def of(cls, group: Group, score: Floats) -> Unseen:
@@ -63,7 +64,7 @@ class Unseen:
 
 def _recall(score: Floats, times_s: Floats) -> float:
     if len(times_s) < 2 * RECALL:
-        return float("nan")
+        return math.nan
     fastest = set(np.argsort(times_s, kind="stable")[:RECALL].tolist())
     predicted = set(np.argsort(-score, kind="stable")[:RECALL].tolist())
     return len(fastest & predicted) / RECALL

@@ -62,7 +62,8 @@ def saved(folder: Path, judged: Judged) -> Path:
 
 def test_the_first_batch_has_the_fastest_expected(helping: Path) -> None:
     plain, made, notices = begun(helping, known_target())
-    assert made is not plain and notices == []
+    assert made is not plain
+    assert len(notices) == 1 and "the pretrained model expects to be fast" in notices[0]
     batch = list(made.ask(12))
     score = MODEL.predict(workload(), known_target(), batch).score
     assert len(batch) == 8 and score[:4].min() > np.median(score[4:])

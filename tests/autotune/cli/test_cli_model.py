@@ -41,8 +41,15 @@ def test_training_keeps_what_was_learnt_and_how_it_was_judged(run: Run, model: P
 
 
 def test_the_same_records_give_the_same_file(run: Run, many: str, model: Path) -> None:
-    assert run("model", "train", many, "-o", "again.ubj").code == 0
+    found = run("model", "train", many, "-o", "again.ubj", "--json").json
+    assert found["path"] == "again.ubj" and found["judged"]["matmul"]["device"]["helps"]
     assert Path("again.ubj").read_bytes() == model.read_bytes()
+
+
+def test_a_summary_for_people(run: Run, model: Path) -> None:
+    out = run("model", "info", str(model)).out
+    assert "3 of matmul" in out and "opencl:EPYC, opencl:Xeon" in out
+    assert "pairs in order" in out and ": used" in out and "share of what splits gain" in out
 
 
 def test_tables_for_people_and_the_same_for_programs(run: Run, many: str) -> None:
