@@ -45,8 +45,13 @@ def start(database: Path, *options: str, **settings: Any) -> subprocess.Popen[st
 
 
 def ended(tuner: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr."""
-    stdout, stderr = tuner.communicate(timeout=120.0)
+    """Exit code, stdout and stderr; one that does not end is killed."""
+    try:
+        stdout, stderr = tuner.communicate(timeout=120.0)
+    except subprocess.TimeoutExpired:
+        os.killpg(tuner.pid, signal.SIGKILL)
+        tuner.communicate()
+        raise
     return tuner.returncode, stdout, stderr
 
 
@@ -75,15 +80,15 @@ def test_kills_lose_no_trial_and_leave_no_process(tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_with_what_was_found(tmp_path: Path) -> None:
     database = tmp_path / "tuning.db"
-    mark = {kill_test.MARK: "ctrl-c"}
+    mark = {kill_test.MARK: str(tmp_path)}
     tuner = start(database, "--trials", "100000", env={**os.environ, **mark})
     kill_test.wait_until(lambda: len(schedules(database)) >= 5, 60.0)
     os.killpg(tuner.pid, signal.SIGINT)  # as a terminal does it
     code, stdout, stderr = ended(tuner)
     assert code == 130, stderr
     assert "GFLOP/s" in stdout and "Traceback" not in stderr
-    kill_test.wait_until(lambda: not kill_test.marked("ctrl-c"), 10.0)
-    assert kill_test.marked("ctrl-c") == []
+    kill_test.wait_until(lambda: not kill_test.marked(str(tmp_path)), 10.0)
+    assert kill_test.marked(str(tmp_path)) == []
     with closing(sqlite3.connect(database)) as connection:
         assert connection.execute("SELECT outcome FROM sessions").fetchall() == [("interrupted",)]
     assert check(database) == []
