@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from records.schedule import Schedule
 from search_spaces.attention.cpu_vectors import (
     FLOAT_BYTES,
-    ceil_divide,
     kv_sequences,
     row_count,
 )
 from search_spaces.attention.parameters import Parameters
+from search_spaces.rounding import ceil_divide
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from search_spaces.attention.cpu_decode_space import (
     private_bytes,
 )
 from search_spaces.attention.cpu_vectors import (
-    ceil_divide,
     kernel_source,
     kernel_text,
     kv_sequences,
@@ -27,6 +26,7 @@ from search_spaces.attention.op import ATTENTION
 from search_spaces.attention.parameters import Parameters
 from search_spaces.dialect import Dialect
 from search_spaces.kernel import KernelSource, KernelStats
+from search_spaces.rounding import ceil_divide
 from search_spaces.space import SearchSpace
 
 

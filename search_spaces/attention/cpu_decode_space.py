@@ -8,7 +8,6 @@ from records.target import Target
 from search_spaces.attention.cpu_vectors import (
     FLOAT_BYTES,
     MANY_GROUPS,
-    ceil_divide,
     kv_sequences,
     lanes_of,
     parts_of_keys,
@@ -16,6 +15,7 @@ from search_spaces.attention.cpu_vectors import (
 )
 from search_spaces.attention.parameters import Parameters
 from search_spaces.cpu_target import l1_bytes, vector_registers
+from search_spaces.rounding import ceil_divide
 from search_spaces.space import Constraint, Knob, boolean, choice
 
 MOST_ROWS = 32  # twice the lanes of a vector, which the template `cpu` fills with them

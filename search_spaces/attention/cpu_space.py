@@ -10,7 +10,6 @@ from records.target import Target
 from search_spaces.attention.cpu_blocks import Blocks, block_keys, must_copy
 from search_spaces.attention.cpu_vectors import (
     MANY_GROUPS,
-    ceil_divide,
     kv_sequences,
     lanes_of,
     parts_of_keys,
@@ -18,6 +17,7 @@ from search_spaces.attention.cpu_vectors import (
 )
 from search_spaces.attention.parameters import Parameters
 from search_spaces.cpu_target import STACK_BYTES, l1_bytes, l2_bytes, vector_registers
+from search_spaces.rounding import ceil_divide
 from search_spaces.space import Constraint, Knob, choice
 
 TILE_VECTORS = (1, 2, 3, 4)

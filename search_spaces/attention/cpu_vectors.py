@@ -24,11 +24,6 @@ MANY_GROUPS = 4  # for each core, balance any load
 MAX_ROWS = 2**27  # rows of a block beyond the last stay below 2**31
 
 
-def ceil_divide(extent: int, size: int) -> int:
-    """How many pieces of `size` cover `extent`."""
-    return -(-extent // size)
-
-
 def lanes_of(target: Target) -> int:
     """Floats of a vector."""
     return native_lanes(FLOAT_BYTES, target)

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from search_spaces.attention.parameters import Parameters, visible_keys
 from search_spaces.attention.warp_operands import FRAGMENT, WARP, Operands
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 
 MAX_QUERIES = 16
 MAX_HEAD_DIM = 256

@@ -16,7 +16,7 @@ from search_spaces.attention.warp_operands import (
     WARP,
 )
 from search_spaces.matmul.tensor_core_types import capability
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 from search_spaces.space import Constraint, Knob, choice, power_of_two
 
 MAX_WARPS = 16  # of a block

@@ -14,7 +14,7 @@ from search_spaces.attention.warp_operands import (
     WARP,
 )
 from search_spaces.kernel import KernelStats
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 
 _ROW_KNOBS = ("use_mma", "warp_rows", "warps_rows")
 

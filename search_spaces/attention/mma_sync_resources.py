@@ -11,7 +11,7 @@ import numpy as np
 from records.schedule import Schedule
 from search_spaces.attention.parameters import Parameters, Sequence
 from search_spaces.attention.warp_operands import FRAGMENT, Operands
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 
 OTHER_REGISTERS = 44  # addresses, counters, bounds, fragments of K or V
 WIDENING_REGISTERS = 8  # for elements of float8 on their way to a product

@@ -14,7 +14,7 @@ from search_spaces.attention.warp_operands import (
     STATIC_SHARED_BYTES,
     WARP,
 )
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 from search_spaces.space import Constraint, Knob, boolean, choice, power_of_two
 
 MAX_GRID = 2**31 - 1  # blocks along the first axis of a grid

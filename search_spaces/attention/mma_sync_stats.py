@@ -14,7 +14,7 @@ from search_spaces.attention.warp_operands import (
     WARP,
 )
 from search_spaces.kernel import KernelStats
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 
 _SPARE_REGISTERS = 28  # of a thread, beside those needed: the mean over NVRTC 13's kernels
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from records.schedule import Schedule
 from search_spaces import dtypes
 from search_spaces.attention.parameters import Parameters
+from search_spaces.rounding import ceil_divide
 
 LOCAL_BYTES = 32 << 10  # of a group, at least, in the full profile of OpenCL
 MAX_REGISTERS = 255  # of one work-item; the limit of NVIDIA's and the order of AMD's
@@ -32,11 +33,6 @@ REGISTER_KNOBS = (
     "lanes",
     "prefetch",
 )
-
-
-def ceil_divide(extent: int, size: int) -> int:
-    """How many pieces of `size` cover `extent`."""
-    return -(-extent // size)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from search_spaces.attention.portable_resources import (
     SHARED_KNOBS,
     SPARED_REGISTERS,
     Problem,
-    ceil_divide,
 )
 from search_spaces.dtypes import storage
+from search_spaces.rounding import ceil_divide
 from search_spaces.space import Constraint, Knob, choice, power_of_two
 
 VECTOR_ACCESS_BYTES = 16  # the widest memory access of one GPU work-item

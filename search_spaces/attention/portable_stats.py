@@ -17,12 +17,12 @@ from search_spaces.attention.parameters import Parameters, Sequence, visible_bou
 from search_spaces.attention.portable_resources import (
     FLOAT_BYTES,
     Problem,
-    ceil_divide,
     registers,
     shared_bytes,
     threads,
 )
 from search_spaces.kernel import KernelStats
+from search_spaces.rounding import ceil_divide
 
 Counts = npt.NDArray[np.int64]
 

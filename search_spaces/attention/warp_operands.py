@@ -12,7 +12,7 @@ from records.workload import Workload
 from search_spaces import dtypes
 from search_spaces.attention.parameters import Parameters
 from search_spaces.matmul.tensor_core_types import capability
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 
 WARP = 32
 FRAGMENT = 16  # rows of Q, and steps of k, of one product

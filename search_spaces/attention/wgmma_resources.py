@@ -9,6 +9,7 @@ from typing import Any
 from records.schedule import Schedule
 from records.workload import Workload
 from search_spaces.attention.parameters import Parameters
+from search_spaces.rounding import ceil_divide
 
 ROWS = 64  # of queries, for each warpgroup that multiplies
 PANEL = 64  # columns of 16 bits in shared memory, as wide as TMA's widest swizzle
@@ -26,10 +27,6 @@ OTHER_REGISTERS = 32  # limits, sums of rows, addresses; NVRTC 13 spills nothing
 BIAS_REGISTERS = 4  # more, where scores are biased,
 SOFTCAP_REGISTERS = 28  # or capped, as the compiler computes many hyperbolic tangents at once
 INSTRUCTION_REGISTERS = 30  # beside the sums, that ptxas of CUDA 13 wants for one instruction
-
-
-def ceil_divide(extent: int, size: int) -> int:
-    return -(-extent // size)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from search_spaces.attention.wgmma_resources import (
     ROWS,
     UNIT_SHARED_BYTES,
     Problem,
-    ceil_divide,
     consumer_registers,
     launch_registers,
 )
+from search_spaces.rounding import ceil_divide
 from search_spaces.space import Constraint, Knob, boolean, choice, power_of_two
 
 _SHARED_BYTES = 227 << 10  # of one block of compute capability 9.0

@@ -17,12 +17,12 @@ from search_spaces.attention.wgmma_resources import (
     SLICE,
     Grid,
     Problem,
-    ceil_divide,
     launch_registers,
     shared_bytes,
     threads,
 )
 from search_spaces.kernel import KernelStats
+from search_spaces.rounding import ceil_divide
 
 
 def statistics(

@@ -8,7 +8,7 @@ import numpy as np
 
 from records.schedule import Schedule
 from records.workload import Workload
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 
 K_MULTIPLE = 4  # blocks of k end on a multiple of this, so that unrolled loops have no rest
 

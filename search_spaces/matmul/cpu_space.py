@@ -14,7 +14,7 @@ from itertools import product
 from records.target import Target
 from search_spaces.cpu_target import STACK_BYTES, l2_bytes, native_lanes, vector_registers
 from search_spaces.matmul.cpu_blocks import Problem, busy_share
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 from search_spaces.space import Constraint, Knob, boolean, choice
 
 BLOCK_K_SIZES = (256, 320, 384, 448, 512, 640, 768, 1024, 1536, 2048)  # steps, about

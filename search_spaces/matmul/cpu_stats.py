@@ -8,7 +8,7 @@ from records.schedule import Schedule
 from records.target import Target
 from search_spaces.kernel import KernelStats
 from search_spaces.matmul.cpu_blocks import Blocks, Problem, busy_share
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 
 LINE_BYTES = 64
 SET_PERIOD_BYTES = 4096  # addresses so far apart share a set of the first-level cache

@@ -12,7 +12,8 @@ from search_spaces import dtypes
 from search_spaces.matmul.parameters import Parameters
 from search_spaces.matmul.row_groups import row_group_tiles
 from search_spaces.matmul.tensor_core_types import DEPTH_BYTES, sum_words
-from search_spaces.matmul.tiling import Grid, ceil_divide
+from search_spaces.matmul.tiling import Grid
+from search_spaces.rounding import ceil_divide
 
 WARP = 32
 ROWS, PAIR = 16, 16  # of a fragment of A; columns of the two fragments of B that load together

@@ -7,7 +7,8 @@ from records.target import Target
 from search_spaces.kernel import KernelStats
 from search_spaces.matmul.mma_sync_resources import WARP, Problem, warps
 from search_spaces.matmul.mma_sync_resources import grid as grid_of
-from search_spaces.matmul.tiling import Grid, ceil_divide
+from search_spaces.matmul.tiling import Grid
+from search_spaces.rounding import ceil_divide
 
 _MAX_RESIDENT_WARPS = 64  # of a unit, sm_80 and sm_90; 48 of sm_86 and sm_89
 _RESERVED_SHARED_BYTES = 1 << 10  # of each block, by CUDA itself

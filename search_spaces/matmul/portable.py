@@ -16,8 +16,9 @@ from search_spaces.matmul.plain import plain_reason
 from search_spaces.matmul.portable_resources import Problem, threads
 from search_spaces.matmul.portable_space import GROUPS_AXIS, constraints, knobs
 from search_spaces.matmul.portable_stats import statistics
-from search_spaces.matmul.tiling import Grid, ceil_divide
+from search_spaces.matmul.tiling import Grid
 from search_spaces.matmul.workload import EPILOGUE_DTYPES
+from search_spaces.rounding import ceil_divide
 from search_spaces.space import SearchSpace
 
 _MAX_OFFSET = 2**31 - 2**16  # rows are counted in 32 bits, to the end of the last tile

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from records.workload import Workload
-from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.matmul.workload import EPILOGUE_DTYPES
+from search_spaces.rounding import ceil_divide
 
 STATIC_SHARED_BYTES = 48 << 10  # CUDA C++ Programming Guide: of arrays declared with a size
 MAX_REGISTERS = 255  # of one work-item; the limit of NVIDIA's and the order of AMD's

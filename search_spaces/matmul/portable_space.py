@@ -13,7 +13,7 @@ from search_spaces.matmul.portable_resources import (
     no_empty_part,
     threads,
 )
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 from search_spaces.space import Constraint, Knob, choice, power_of_two
 
 VECTOR_ACCESS_BYTES = 16  # the widest memory access of one GPU work-item

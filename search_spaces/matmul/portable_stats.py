@@ -10,7 +10,8 @@ from search_spaces.matmul.portable_resources import (
     bank_conflicts,
     threads,
 )
-from search_spaces.matmul.tiling import Grid, ceil_divide
+from search_spaces.matmul.tiling import Grid
+from search_spaces.rounding import ceil_divide
 
 
 def statistics(

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 
 
 def row_group_tiles(groups: Sequence[int], tile_rows: int) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from records.workload import Workload
 from search_spaces import dtypes
 from search_spaces.matmul.parameters import Parameters
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 
 WARP = 32
 LOAD_BYTES = 16  # of one thread at a time

@@ -10,7 +10,7 @@ from search_spaces.matmul.portable_resources import (
     no_empty_part,
 )
 from search_spaces.matmul.skinny_resources import MAX_REGISTERS, WARP, Problem
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 from search_spaces.space import Constraint, Knob, choice, power_of_two
 
 MAX_PRODUCTS = 4096  # multiply-adds in a loop body; 64 KiB of instructions, half an L1.5 cache

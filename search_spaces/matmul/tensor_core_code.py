@@ -11,7 +11,7 @@ from search_spaces.matmul.epilogue import EpilogueCode
 from search_spaces.matmul.parameters import Parameters
 from search_spaces.matmul.portable_space import GROUPS_AXIS
 from search_spaces.matmul.row_groups import row_group_defines
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 
 REDUCE_THREADS = 128
 RESTORED_TOGETHER = 8  # neighbours in k of a quantised B, that a scale must hold for

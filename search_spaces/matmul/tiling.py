@@ -6,11 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from records.schedule import Schedule
-
-
-def ceil_divide(extent: int, size: int) -> int:
-    """How many pieces of `size` cover `extent`."""
-    return -(-extent // size)
+from search_spaces.rounding import ceil_divide
 
 
 class Extents(Protocol):

@@ -14,7 +14,6 @@ from search_spaces.matmul.epilogue import EpilogueCode, epilogue_code, store_cod
 from search_spaces.matmul.op import MATMUL
 from search_spaces.matmul.parameters import Parameters
 from search_spaces.matmul.row_groups import row_group_defines
-from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.matmul.wgmma_maps import tensor_maps
 from search_spaces.matmul.wgmma_resources import (
     LOADER_REGISTERS,
@@ -26,6 +25,7 @@ from search_spaces.matmul.wgmma_resources import (
 )
 from search_spaces.matmul.wgmma_space import constraints, knobs
 from search_spaces.matmul.wgmma_stats import statistics
+from search_spaces.rounding import ceil_divide
 from search_spaces.space import SearchSpace
 from search_spaces.warpgroup import INSTRUCTIONS
 

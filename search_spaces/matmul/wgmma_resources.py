@@ -15,7 +15,7 @@ from records.workload import Workload
 from search_spaces import dtypes
 from search_spaces.matmul.parameters import Parameters
 from search_spaces.matmul.row_groups import row_group_tiles
-from search_spaces.matmul.tiling import ceil_divide
+from search_spaces.rounding import ceil_divide
 from search_spaces.warpgroup import INSTRUCTIONS, ROWS, Instruction
 
 TILES = ("tile_m", "tile_n", "cluster_m", "cluster_n", "swap")  # knobs that cut C

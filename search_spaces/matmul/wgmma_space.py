@@ -7,7 +7,6 @@ from typing import Any
 
 from records.target import Target
 from search_spaces.matmul.portable_resources import no_empty_part
-from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.matmul.wgmma_resources import (
     BLOCK_SHARED_BYTES,
     INSTRUCTION_REGISTERS,
@@ -23,6 +22,7 @@ from search_spaces.matmul.wgmma_resources import (
     shares_bytes,
     sums_registers,
 )
+from search_spaces.rounding import ceil_divide
 from search_spaces.space import Constraint, Knob, boolean, choice, power_of_two
 from search_spaces.warpgroup import ROWS
 

@@ -7,7 +7,6 @@ import math
 from records.schedule import Schedule
 from records.target import Target
 from search_spaces.kernel import KernelStats
-from search_spaces.matmul.tiling import ceil_divide
 from search_spaces.matmul.wgmma_resources import (
     Grid,
     Problem,
@@ -16,6 +15,7 @@ from search_spaces.matmul.wgmma_resources import (
     sums_registers,
     threads,
 )
+from search_spaces.rounding import ceil_divide
 
 
 def statistics(
