@@ -1,4 +1,5 @@
-"""The warpgroup instruction of Hopper's tensor cores, by dtype, and its operands as text."""
+"""Hopper's warpgroups: the instruction of the tensor cores, by dtype, its operands as text, and the
+registers of a block in which one warpgroup loads and others, its consumers, multiply."""
 
 from __future__ import annotations
 
@@ -8,6 +9,9 @@ from dataclasses import dataclass
 
 SLICE_BYTES = 32  # of k that one instruction multiplies, whatever the dtype
 ROWS = 64  # of the left operand in one instruction
+WARPGROUP = 128  # threads
+UNIT_REGISTERS = 64 << 10  # of a streaming multiprocessor of compute capability 9.0
+MAX_REGISTERS = 240  # that setmaxnreg gives here, in steps of 8
 
 
 @dataclass(frozen=True)
@@ -87,3 +91,24 @@ INSTRUCTIONS: Mapping[str, Instruction] = {
     "float8_e5m2": Instruction("e5m2", "f32", 1),
     "int8": Instruction("s8", "s32", 1, scales=False),
 }
+
+
+def threads(consumers: int) -> int:
+    return WARPGROUP * (1 + consumers)
+
+
+def launch_registers(consumers: int, resident: int) -> int:
+    """Registers of each thread at launch, by which the compiler is bound: a multiple of 8."""
+    return min(255, UNIT_REGISTERS // (threads(consumers) * resident) // 8 * 8)
+
+
+def consumer_registers(consumers: int, resident: int, loader_registers: int) -> int:
+    """Of each of a consumer's threads, when the loader keeps `loader_registers` and gives the rest.
+
+    0 where nothing is to be gained: the launch already gives as many as the compiler may use.
+    """
+    launched = launch_registers(consumers, resident)
+    if launched >= MAX_REGISTERS:
+        return 0
+    surplus = launched - loader_registers
+    return min(MAX_REGISTERS, (launched + surplus // consumers) // 8 * 8)

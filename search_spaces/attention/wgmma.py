@@ -20,14 +20,13 @@ from search_spaces.attention.wgmma_resources import (
     Problem,
     consumer_registers,
     shared_bytes,
-    threads,
 )
 from search_spaces.attention.wgmma_space import constraints, knobs
 from search_spaces.attention.wgmma_stats import statistics
 from search_spaces.dialect import Dialect
 from search_spaces.kernel import KernelSource, KernelStats, Launch
 from search_spaces.space import SearchSpace
-from search_spaces.warpgroup import INSTRUCTIONS
+from search_spaces.warpgroup import INSTRUCTIONS, threads
 
 _ARCH = "sm_90a"
 _DTYPES = ("float16", "bfloat16")

@@ -8,6 +8,7 @@ from typing import Any
 
 from records.schedule import Schedule
 from records.workload import Workload
+from search_spaces import warpgroup
 from search_spaces.attention.parameters import Parameters
 from search_spaces.rounding import ceil_divide
 
@@ -16,13 +17,12 @@ PANEL = 64  # columns of 16 bits in shared memory, as wide as TMA's widest swizz
 LINE_BYTES = 128  # of a panel
 SLICE = 16  # columns of Q and K, or rows of V, in one product
 ELEMENT_BYTES = 2
-WARPGROUP = 128  # threads
 ALIGNMENT_BYTES = 1024  # after which the swizzle repeats
-UNIT_REGISTERS = 64 << 10  # of a streaming multiprocessor of compute capability 9.0
-UNIT_SHARED_BYTES = 228 << 10  # the same; each block takes another 1 KiB for the system
+UNIT_SHARED_BYTES = (
+    228 << 10
+)  # of compute capability 9.0; each block takes another 1 KiB for the system
 BLOCK_SHARED_BYTES = 1 << 10
 LOADER_REGISTERS = 24
-MAX_REGISTERS = 240  # that setmaxnreg gives here, in steps of 8
 OTHER_REGISTERS = 32  # limits, sums of rows, addresses; NVRTC 13 spills nothing above that
 BIAS_REGISTERS = 4  # more, where scores are biased,
 SOFTCAP_REGISTERS = 28  # or capped, as the compiler computes many hyperbolic tangents at once
@@ -144,22 +144,6 @@ def _values(schedule: Schedule, names: tuple[str, ...]) -> list[Any]:
     return [schedule[name] for name in names]
 
 
-def threads(consumers: int) -> int:
-    return WARPGROUP * (1 + consumers)
-
-
-def launch_registers(consumers: int, resident: int) -> int:
-    """Registers of each thread at launch, by which the compiler is bound: a multiple of 8."""
-    return min(255, UNIT_REGISTERS // (threads(consumers) * resident) // 8 * 8)
-
-
 def consumer_registers(consumers: int, resident: int) -> int:
-    """What a consumer's thread gets when the loader gives its surplus away.
-
-    0 where nothing is to be gained: the launch already gives as many as the compiler may use.
-    """
-    launched = launch_registers(consumers, resident)
-    if launched >= MAX_REGISTERS:
-        return 0
-    surplus = launched - LOADER_REGISTERS
-    return min(MAX_REGISTERS, (launched + surplus // consumers) // 8 * 8)
+    """What a consumer's thread gets when the loader gives its surplus away; 0 for no exchange."""
+    return warpgroup.consumer_registers(consumers, resident, LOADER_REGISTERS)

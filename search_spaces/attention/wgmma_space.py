@@ -14,10 +14,10 @@ from search_spaces.attention.wgmma_resources import (
     UNIT_SHARED_BYTES,
     Problem,
     consumer_registers,
-    launch_registers,
 )
 from search_spaces.rounding import ceil_divide
 from search_spaces.space import Constraint, Knob, boolean, choice, power_of_two
+from search_spaces.warpgroup import launch_registers
 
 _SHARED_BYTES = 227 << 10  # of one block of compute capability 9.0
 _WARP_ROWS = 16

@@ -17,12 +17,11 @@ from search_spaces.attention.wgmma_resources import (
     SLICE,
     Grid,
     Problem,
-    launch_registers,
     shared_bytes,
-    threads,
 )
 from search_spaces.kernel import KernelStats
 from search_spaces.rounding import ceil_divide
+from search_spaces.warpgroup import launch_registers, threads
 
 
 def statistics(

@@ -21,13 +21,12 @@ from search_spaces.matmul.wgmma_resources import (
     Operand,
     Problem,
     consumer_registers,
-    threads,
 )
 from search_spaces.matmul.wgmma_space import constraints, knobs
 from search_spaces.matmul.wgmma_stats import statistics
 from search_spaces.rounding import ceil_divide
 from search_spaces.space import SearchSpace
-from search_spaces.warpgroup import INSTRUCTIONS
+from search_spaces.warpgroup import INSTRUCTIONS, threads
 
 _ARCH = "sm_90a"
 _ALIGNMENT_BYTES = 16  # of rows that TMA loads

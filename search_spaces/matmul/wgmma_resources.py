@@ -12,23 +12,22 @@ from typing import NamedTuple
 
 from records.schedule import Schedule
 from records.workload import Workload
-from search_spaces import dtypes
+from search_spaces import dtypes, warpgroup
 from search_spaces.matmul.parameters import Parameters
 from search_spaces.matmul.row_groups import row_group_tiles
 from search_spaces.rounding import ceil_divide
-from search_spaces.warpgroup import INSTRUCTIONS, ROWS, Instruction
+from search_spaces.warpgroup import INSTRUCTIONS, ROWS, WARPGROUP, Instruction
 
 TILES = ("tile_m", "tile_n", "cluster_m", "cluster_n", "swap")  # knobs that cut C
-WARPGROUP = 128  # threads
 SWIZZLE_BYTES = 128  # width of a panel in shared memory, the widest pattern of TMA
 ALIGNMENT_BYTES = 1024  # after which the pattern repeats
-UNIT_REGISTERS = 64 << 10  # of a streaming multiprocessor of compute capability 9.0
-UNIT_SHARED_BYTES = 228 << 10  # the same; each block takes another 1 KiB for the system
+UNIT_SHARED_BYTES = (
+    228 << 10
+)  # of compute capability 9.0; each block takes another 1 KiB for the system
 BLOCK_SHARED_BYTES = 1 << 10
 LOADER_REGISTERS = 40
 OTHER_REGISTERS = 36  # addresses, counters, one piece of C; NVRTC 13 spills nothing above that
 INSTRUCTION_REGISTERS = 26  # beside the sums, that ptxas of CUDA 13 wants for one instruction
-MAX_REGISTERS = 240  # that setmaxnreg gives, in steps of 8
 _MAX_CHUNK_BYTES = 128  # of a row of a piece of C on its way through shared memory
 
 
@@ -207,25 +206,9 @@ def shares_bytes(tile_m: int, tile_n: int, blocks: int) -> int:
     return 2 * blocks * tile_m * tile_n * 4
 
 
-def threads(consumers: int) -> int:
-    return WARPGROUP * (1 + consumers)
-
-
-def launch_registers(consumers: int, resident: int) -> int:
-    """Registers of each thread at launch, by which the compiler is bound: a multiple of 8."""
-    return min(255, UNIT_REGISTERS // (threads(consumers) * resident) // 8 * 8)
-
-
 def consumer_registers(consumers: int, resident: int) -> int:
-    """What a consumer's thread gets when the loader gives its surplus away.
-
-    0 where nothing is to be gained: the launch already gives as many as the compiler may use.
-    """
-    launched = launch_registers(consumers, resident)
-    if launched >= MAX_REGISTERS:
-        return 0
-    surplus = launched - LOADER_REGISTERS
-    return min(MAX_REGISTERS, (launched + surplus // consumers) // 8 * 8)
+    """What a consumer's thread gets when the loader gives its surplus away; 0 for no exchange."""
+    return warpgroup.consumer_registers(consumers, resident, LOADER_REGISTERS)
 
 
 def sums_registers(tile_m: int, tile_n: int, sharers: int) -> int:

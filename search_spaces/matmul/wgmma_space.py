@@ -16,7 +16,6 @@ from search_spaces.matmul.wgmma_resources import (
     UNIT_SHARED_BYTES,
     Problem,
     consumer_registers,
-    launch_registers,
     row_blocks,
     sharers,
     shares_bytes,
@@ -24,7 +23,7 @@ from search_spaces.matmul.wgmma_resources import (
 )
 from search_spaces.rounding import ceil_divide
 from search_spaces.space import Constraint, Knob, boolean, choice, power_of_two
-from search_spaces.warpgroup import ROWS
+from search_spaces.warpgroup import ROWS, launch_registers
 
 MAX_CLUSTER = 4  # larger ones find few places: processing clusters have 16 or 18 units each
 _SHARED_BYTES = 227 << 10  # of one block of compute capability 9.0

@@ -7,15 +7,9 @@ import math
 from records.schedule import Schedule
 from records.target import Target
 from search_spaces.kernel import KernelStats
-from search_spaces.matmul.wgmma_resources import (
-    Grid,
-    Problem,
-    launch_registers,
-    sharers,
-    sums_registers,
-    threads,
-)
+from search_spaces.matmul.wgmma_resources import Grid, Problem, sharers, sums_registers
 from search_spaces.rounding import ceil_divide
+from search_spaces.warpgroup import launch_registers, threads
 
 
 def statistics(

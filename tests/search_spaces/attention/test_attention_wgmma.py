@@ -29,8 +29,9 @@ from records.workload import Workload
 from search_spaces import registry
 from search_spaces.attention import attention
 from search_spaces.attention.wgmma import WGMMA_ATTENTION
-from search_spaces.attention.wgmma_resources import consumer_registers, launch_registers
+from search_spaces.attention.wgmma_resources import consumer_registers
 from search_spaces.template import Template
+from search_spaces.warpgroup import launch_registers
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 HALF: dict[str, Any] = {"dtype": "float16"}

@@ -16,8 +16,9 @@ from records.workload import Workload
 from search_spaces import registry
 from search_spaces.matmul import matmul
 from search_spaces.matmul.wgmma import WGMMA
-from search_spaces.matmul.wgmma_resources import consumer_registers, launch_registers
+from search_spaces.matmul.wgmma_resources import consumer_registers
 from search_spaces.template import Template
+from search_spaces.warpgroup import launch_registers
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
