@@ -9,32 +9,15 @@ from typing import Any
 import numpy as np
 from cuda_emulation import emulate
 from kernel_checks import error_ratio
+from targets import gpu
 
 from records.schedule import Schedule
-from records.target import Target
 from records.workload import Workload
 from search_spaces import dtypes
 from search_spaces.attention.mma_sync import MMA_SYNC_ATTENTION
 from search_spaces.attention.op import ATTENTION
 from search_spaces.dialect import CUDA
 from search_spaces.template import Template
-
-_LIMITS: dict[str, Any] = {
-    "kind": "gpu",
-    "units": 132,
-    "max_group": 1024,
-    "shared_bytes": 227 << 10,
-    "registers": 65536,
-    "warp": 32,
-    "cache_bytes": 50 << 20,
-    "memory_bytes": 80 << 30,
-    "dtypes": ("float16", "float32", "float64"),
-}
-
-
-def gpu(arch: str = "sm_90a", **limits: Any) -> Target:
-    return Target.of("cuda", "Some NVIDIA", arch, {**_LIMITS, **limits})
-
 
 GPU = gpu()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from targets import GPU_LIMITS
 
 from records.schedule import Schedule
 from records.target import Target
@@ -12,17 +13,7 @@ from records.workload import Workload
 from search_spaces.attention import attention
 from search_spaces.attention.portable import PORTABLE_ATTENTION
 
-_LIMITS: dict[str, Any] = {
-    "kind": "gpu",
-    "units": 132,
-    "max_group": 1024,
-    "shared_bytes": 227 << 10,
-    "registers": 65536,
-    "warp": 32,
-    "cache_bytes": 50 << 20,
-    "memory_bytes": 80 << 30,
-    "dtypes": ("float16", "float32", "bfloat16", "float8_e4m3", "float8_e5m2"),
-}
+_LIMITS = GPU_LIMITS | {"dtypes": ("float16", "float32", "bfloat16", "float8_e4m3", "float8_e5m2")}
 GPU = Target.of("cuda", "NVIDIA H100", "sm_90a", _LIMITS)
 ANY_GPU = Target.of(  # every knob but shuffles, and groups that every device takes
     "opencl", "Small GPU", "any", {**_LIMITS, "max_group": 256, "shared_bytes": 32 << 10, "warp": 1}

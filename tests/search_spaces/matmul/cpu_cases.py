@@ -7,6 +7,7 @@ from itertools import cycle, islice, product
 from typing import Any
 
 import numpy as np
+from targets import cpu
 
 from records.schedule import Schedule
 from records.target import Target
@@ -14,27 +15,8 @@ from records.workload import Workload
 from search_spaces.matmul import matmul
 from search_spaces.matmul.cpu import CPU
 
-_LIMITS: dict[str, Any] = {
-    "kind": "cpu",
-    "units": 2,
-    "max_group": 8192,
-    "shared_bytes": 256 << 10,
-    "vector_bytes": 64,
-    "l1_bytes": 32 << 10,
-    "l2_bytes": 1 << 20,
-    "cache_bytes": 32 << 20,
-    "memory_bytes": 32 << 30,
-    "warp": 1,
-    "dtypes": ("float16", "float32", "float64"),
-}
 STEPS = ("alpha", "beta", "bias", "residual", "relu", "gelu", "gelu_tanh", "silu")
 LAYOUTS = ("nn", "nt", "tn", "tt")
-
-
-def cpu(**limits: Any) -> Target:
-    """A server with AVX-512 and two cores, but for `limits`."""
-    return Target.of("opencl", "Some CPU", "x86-64", _LIMITS | limits)
-
 
 AVX512 = cpu()
 AVX2 = cpu(vector_bytes=32, units=16, shared_bytes=32 << 10, l2_bytes=256 << 10)

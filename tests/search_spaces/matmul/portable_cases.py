@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from targets import GPU_LIMITS
 
 from records.schedule import Schedule
 from records.target import Target
@@ -12,20 +13,12 @@ from records.workload import Workload
 from search_spaces.matmul import matmul
 from search_spaces.matmul.portable import PORTABLE
 
-_LIMITS: dict[str, Any] = {
-    "kind": "gpu",
-    "units": 132,
-    "max_group": 1024,
-    "shared_bytes": 227 << 10,
-    "registers": 65536,
-    "warp": 32,
-    "cache_bytes": 50 << 20,
-    "memory_bytes": 80 << 30,
-    "dtypes": ("float16", "float32", "float64"),
-}
-GPU = Target.of("cuda", "NVIDIA H100", "sm_90a", _LIMITS)
+GPU = Target.of("cuda", "NVIDIA H100", "sm_90a", GPU_LIMITS)
 ANY_GPU = Target.of(  # every knob, and groups that every device takes
-    "opencl", "Small GPU", "any", {**_LIMITS, "max_group": 256, "shared_bytes": 32 << 10, "warp": 1}
+    "opencl",
+    "Small GPU",
+    "any",
+    {**GPU_LIMITS, "max_group": 256, "shared_bytes": 32 << 10, "warp": 1},
 )
 
 # Together: every layout, dtype and step; sizes that divide, that are prime, that are one.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from targets import GPU_LIMITS
 
 from records.schedule import Schedule
 from records.target import Target
@@ -19,14 +20,7 @@ from search_spaces.kernel import KernelSource
 from search_spaces.matmul import matmul
 from search_spaces.matmul.wgmma import WGMMA
 
-LIMITS: dict[str, Any] = {
-    "kind": "gpu",
-    "units": 132,
-    "max_group": 1024,
-    "shared_bytes": 227 << 10,
-    "registers": 65536,
-    "warp": 32,
-    "cache_bytes": 50 << 20,
+LIMITS = GPU_LIMITS | {
     "memory_bytes": 141 << 30,
     "dtypes": (
         "float16",
