@@ -16,12 +16,12 @@ from attention_cpu_cases import (
     LONG,
     ODD,
     SSE,
-    cpu,
     decode_schedule,
     schedule,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from targets import cpu
 
 from autotune.testing.template import TemplateConformance
 from records.schedule import Schedule

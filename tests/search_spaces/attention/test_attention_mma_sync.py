@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attention_gpu_cases import GPU, gpu
+from attention_gpu_cases import GPU
 from attention_gpu_cases import mma_sync_schedule as schedule
 from hypothesis import given as having
 from hypothesis import settings
 from hypothesis import strategies as st
+from targets import gpu
 
 from autotune.testing.template import TemplateConformance
 from records.target import Target

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attention_gpu_cases import GPU, gpu
+from attention_gpu_cases import GPU
 from decode_cases import BFLOAT, FLOAT8, HALF, LLAMA, PAGED, WORKLOADS, schedule
+from targets import gpu
 
 from autotune.testing.template import TemplateConformance
 from records.target import Target

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cpu_cases import AVX2, AVX512, LAYOUTS, STEPS, WORKLOADS, cpu, schedule
+from cpu_cases import AVX2, AVX512, LAYOUTS, STEPS, WORKLOADS, schedule
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from targets import cpu
 
 from autotune.testing.template import TemplateConformance
 from records.target import Target

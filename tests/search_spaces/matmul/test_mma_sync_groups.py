@@ -10,7 +10,8 @@ import pytest
 from cuda_emulation import emulate
 from kernel_checks import error_ratio
 from nvrtc import compiled
-from tensor_core_cases import GPU, assert_right_in_emulation, gpu, sampled
+from targets import gpu
+from tensor_core_cases import GPU, assert_right_in_emulation, sampled
 from tensor_core_cases import mma_sync_schedule as schedule
 
 from records.schedule import Schedule

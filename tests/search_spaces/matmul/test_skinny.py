@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tensor_core_cases import GPU, gpu
+from targets import gpu
+from tensor_core_cases import GPU
 from tensor_core_cases import skinny_schedule as schedule
 
 from autotune.testing.template import TemplateConformance
