@@ -5,8 +5,9 @@
 It is run by `search.py`, with the interpreter that has Kernel Tuner; it imports nothing of this
 project. Prints a line of JSON for each strategy: `strategy`, `times_ms` (for each seed the time of
 each distinct configuration in the order evaluated, null for a failure), `elapsed_s` (of each
-search), or `error` where the strategy does not run. A search that is not done within the limit
-(some go round in circles on sparse spaces) is stopped, and has what it evaluated until then.
+search), or `error` where the strategy does not run. A search that is not done within the limit of
+processor time (some go round in circles on sparse spaces) is stopped, and has what it evaluated
+until then.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, required=True)
     parser.add_argument("--seeds", type=int, required=True)
     parser.add_argument("--strategies", default="")
-    parser.add_argument("--limit-s", type=int, default=20, help="of a search")
+    parser.add_argument("--limit-s", type=int, default=6, help="CPU time of a search")
     options = parser.parse_args()
     cache = util.read_cache(options.cache, open_cache=False)
     _use_recorded_space(cache)
@@ -100,14 +101,14 @@ def _limit(seconds: int) -> Iterator[None]:
     def stop(*_: Any) -> None:
         raise TimeoutError
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again, where a strategy catches it
+    signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds, 1.0)  # again, where a strategy catches it
     try:
         yield
     except TimeoutError:
         pass
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
 
 
 def _search(cache: dict[str, Any], path: str, strategy: str, trials: int, seed: int) -> None:

@@ -54,6 +54,11 @@ MARGIN = 0.008
 @click.option("--kernel-tuner", "python", help="The interpreter that has Kernel Tuner.")
 @click.option("--rivals", default="", help="Strategies of Kernel Tuner; all by default.")
 @click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for Kernel Tuner's searches, which are not made again.",
+)
+@click.option(
     "--noise",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of repeats, as of autotune replay: searches of the files that have some.",
@@ -71,6 +76,7 @@ def main(
     all_strategies: bool,
     python: str | None,
     rivals: str,
+    keep: Path | None,
     noise: Path | None,
     transfer: bool,
     speed: bool,
@@ -86,7 +92,7 @@ def main(
     runs = Runs(files, seeds, trials, batch)
     report = chain(
         [f"{len(files)} spaces, {seeds} seeds each, batches of {batch}"],
-        _cold(runs, policies, python, rivals),
+        _cold(runs, policies, Rivals(python, rivals, keep) if python is not None else None),
         _noisy(runs, policies[0], noise) if noise is not None else (),
         _transfer(runs, policies[0]) if transfer else (),
         _speed(runs, policies[0], python) if speed else (),
@@ -105,10 +111,10 @@ def _policies(strategies: str, every: bool) -> list[Policy]:
     return default_policies() if every else default_policies()[:1]
 
 
-def _cold(runs: Runs, policies: Sequence[Policy], python: str | None, rivals: str) -> Iterator[str]:
+def _cold(runs: Runs, policies: Sequence[Policy], rivals: Rivals | None) -> Iterator[str]:
     yield from ("", "## Cold", "")
     standings = [runs.cold(policy) for policy in policies]
-    theirs = runs.kernel_tuner(python, rivals) if python is not None else []
+    theirs = runs.kernel_tuner(rivals) if rivals is not None else []
     yield from table(ranked([*standings, *theirs]))
     yield from behind(runs.files, standings[0], theirs)
 
@@ -165,6 +171,19 @@ def _of_relatives(
 
 
 @dataclass(frozen=True)
+class Rivals:
+    """Strategies of Kernel Tuner (all where the text is empty), and where their searches go."""
+
+    python: str
+    strategies: str
+    folder: Path | None
+
+    def kept(self, file: SpaceFile, trials: int, seeds: int) -> Path | None:
+        name = f"{file.name.replace('/', '__')}-{trials}-{seeds}.jsonl"
+        return self.folder / name if self.folder is not None else None
+
+
+@dataclass(frozen=True)
 class Runs:
     """Searches of some files; a space is loaded, searched and forgotten."""
 
@@ -204,13 +223,14 @@ class Runs:
         name = f"{policy.name}, knowing relatives"
         return Standing.of(name, [found[file] for file in self.files], self.trials)
 
-    def kernel_tuner(self, python: str, strategies: str) -> list[Standing]:
+    def kernel_tuner(self, rivals: Rivals) -> list[Standing]:
         """Of each strategy that ran on every file."""
         found: dict[str, list[list[Replayed]]] = {}
         for file in self.files:
             space = file.load()
+            kept = rivals.kept(file, self.trials, self.seeds)
             for name, replays in search_rivals.searches(
-                python, space, self.trials, self.seeds, strategies
+                rivals.python, space, self.trials, self.seeds, rivals.strategies, kept
             ):
                 if isinstance(replays, str):
                     click.echo(f"{RIVAL}{name} does not run on {file.name}: {replays}", err=True)

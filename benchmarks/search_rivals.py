@@ -31,22 +31,26 @@ def check(python: str) -> None:
 
 
 def searches(
-    python: str, recorded: RecordedSpace, trials: int, seeds: int, strategies: str = ""
+    python: str,
+    recorded: RecordedSpace,
+    trials: int,
+    seeds: int,
+    strategies: str = "",
+    kept: Path | None = None,
 ) -> Iterator[tuple[str, list[Replayed] | str]]:
     """Each strategy's name with its replays, or why it does not run.
 
     A search that ends early keeps its last value; times are of whole calls of `tune_kernel`.
+    `kept`: a file that has the searches of an earlier run of the same settings, or will.
     """
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "cache.json"
-        path.write_text(json.dumps(cache(recorded)))
-        words = [python, str(SCRIPT), str(path), f"--trials={trials}", f"--seeds={seeds}"]
-        done = subprocess.run(
-            [*words, f"--strategies={strategies}"], capture_output=True, text=True, check=False
-        )
-    if done.returncode:
-        raise InvalidInputError(f"{SCRIPT.name} failed on {recorded.name}: {done.stderr[-500:]}")
-    for line in map(json.loads, done.stdout.splitlines()):
+    if kept is not None and kept.exists():
+        told = kept.read_text()
+    else:
+        told = _told(python, recorded, trials, seeds, strategies)
+        if kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(told)
+    for line in map(json.loads, told.splitlines()):
         if "error" in line:
             yield line["strategy"], line["error"]
         else:
@@ -55,6 +59,18 @@ def searches(
                 line["strategy"],
                 [Replayed(_fractions(recorded, times_ms), spent_s) for times_ms, spent_s in runs],
             )
+
+
+def _told(python: str, recorded: RecordedSpace, trials: int, seeds: int, strategies: str) -> str:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "cache.json"
+        path.write_text(json.dumps(cache(recorded)))
+        words = [python, str(SCRIPT), str(path), f"--trials={trials}", f"--seeds={seeds}"]
+        words.append(f"--strategies={strategies}")
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InvalidInputError(f"{SCRIPT.name} failed on {recorded.name}: {done.stderr[-500:]}")
+    return done.stdout
 
 
 def _fractions(recorded: RecordedSpace, times_ms: Sequence[float | None]) -> tuple[float, ...]:
