@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, required=True)
     parser.add_argument("--seeds", type=int, required=True)
     parser.add_argument("--strategies", default="")
-    parser.add_argument("--limit-s", type=int, default=6, help="CPU time of a search")
+    parser.add_argument("--limit-s", type=int, default=3, help="CPU time of a search")
     options = parser.parse_args()
     cache = util.read_cache(options.cache, open_cache=False)
     _use_recorded_space(cache)
