@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -38,13 +43,26 @@ def single_threaded_products() -> Iterator[None]:
 
     A BLAS lets only one of several threads have its own threads, and the others wait.
     """
-    if importlib.util.find_spec("threadpoolctl") is None:
+    controller = _libraries(len(sys.modules))
+    if controller is None:
         yield
         return
+    with controller.limit(limits=1, user_api="blas"):
+        yield
+
+
+@functools.lru_cache(maxsize=1)
+def _libraries(modules: int) -> ThreadpoolController | None:
+    """The BLAS libraries that this process has loaded, or `None` where nobody can tell.
+
+    To look through all loaded libraries takes a millisecond or two. They come with modules, so
+    the answer holds while `modules`, the number of those imported, stays the same.
+    """
+    if importlib.util.find_spec("threadpoolctl") is None:
+        return None
     import threadpoolctl
 
-    with threadpoolctl.threadpool_limits(1, user_api="blas"):
-        yield
+    return threadpoolctl.ThreadpoolController()
 
 
 def slices(count: int, step: int) -> list[slice]:

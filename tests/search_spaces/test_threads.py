@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -38,3 +41,34 @@ def test_slices_cover_everything_once() -> None:
     assert slices(7, 3) == [slice(0, 3), slice(3, 6), slice(6, 7)]
     assert slices(0, 3) == []
     assert threads.cores() >= 1
+
+
+LIBRARIES_LOADED_LATER = """
+import numpy
+from threadpoolctl import threadpool_info
+from search_spaces.threads import single_threaded_products
+
+def threads():
+    return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+with single_threaded_products():
+    pass
+import scipy.linalg
+before = threads()
+with single_threaded_products():
+    print(len(before) > 1, set(threads()), end=" ")
+print(threads() == before)
+"""
+
+
+def test_products_take_one_thread_in_libraries_loaded_later_too() -> None:
+    pytest.importorskip("threadpoolctl")
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "2"}
+    told = subprocess.run(
+        [sys.executable, "-c", LIBRARIES_LOADED_LATER],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    assert told.stdout.split() == ["True", "{1}", "True"]
