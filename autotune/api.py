@@ -29,11 +29,10 @@ from autotune.session import (
     batch_size,
 )
 from autotune.strategies import DEFAULT as DEFAULT_STRATEGY
-from autotune.strategies import SELF_GUIDED, make_strategy
+from autotune.strategies import PRUNED, make_strategy
 from autotune.timing import TimingPlan, default_plan
 from autotune.tuner import Tuner
 from autotune.warm_start import winners
-from cost_model import DEFAULT as DEFAULT_MODEL
 from cost_model import make_model
 from cost_model.trust import Trust
 from records.errors import DeviceError, InvalidInputError
@@ -66,7 +65,7 @@ def tune(
     time_limit_s: float | None = None,
     seed: int = 0,
     strategy: str = DEFAULT_STRATEGY,
-    model: str = DEFAULT_MODEL,
+    model: str | None = None,
     compare: bool = True,
     templates: Sequence[str] | None = None,
     plan: TimingPlan | None = None,
@@ -78,12 +77,13 @@ def tune(
     `trials` counts schedules measured under the same circumstances, those of earlier sessions
     too: calling again goes on where it stopped. `time_limit_s` bounds this session, in seconds:
     timing the libraries, the race of the finalists and the comparison are part of it, while a
-    compilation or a launch under way is waited for. `compare` times the libraries too, before
-    the search where the database does not know them, and against the best at the end. `model`
-    may be `"none"`. `templates` names those to search; by default all that serve. `plan` says how
-    trials are timed: by default with warm caches on a CPU, and on a GPU with the last-level cache
-    flushed before each run. `runner` measures them, on the same device, and stays open; by default
-    one is made for the session.
+    compilation or a launch under way is waited for. `model` may be `"none"`, which it is by
+    default where the strategy does not follow predictions. `compare` times the libraries too,
+    before the search where the database does not know them, and against the best at the end.
+    `templates` names those to search; by default all that serve. `plan` says how trials are timed:
+    by default with warm caches on a CPU, and on a GPU with the last-level cache flushed before
+    each run. `runner` measures them, on the same device, and stays open; by default one is made
+    for the session.
 
     The same seed and the same measurements give the same proposals.
     The `best` of the result is what `TuningDatabase.best` answers from then on. Ctrl-C ends the
@@ -183,24 +183,26 @@ def make_proposer(
     """The strategy and the cost model of a session, the model knowing what the database has.
 
     What won for the nearest other workloads is proposed first; where the database knows nothing
-    of the op on the target, what the shipped model expects to be fast. Strategies that follow
-    predictions themselves are asked for what is measured; the others for three times as much,
-    from which the model chooses.
+    of the op on the target, what the shipped model expects to be fast. Strategies that decide
+    themselves are asked for what is measured; of those that do not, three times as much, from
+    which the model chooses.
     """
-    model = None if options.model == NO_MODEL else make_model(options.model, options.seed)
+    observer = observer or SilentObserver()
+    if options.model not in (None, NO_MODEL, options.model_used):
+        observer.notice(f"{options.strategy} follows measurements alone: no cost model has a part")
+    model = None if options.model_used == NO_MODEL else make_model(options.model_used, options.seed)
     known = list(store.records(target=target, op=workload.op, kinds={Kind.SEARCH}))
     earlier = [record for record in known if record.workload != workload]
     strategy = make_strategy(options.strategy, space, options.seed)
     if not known and model is not None and options.strategy == DEFAULT_STRATEGY:
-        notice = (observer or SilentObserver()).notice
-        strategy = primed(strategy, workload, target, space, options.seed, notice)
+        strategy = primed(strategy, workload, target, space, options.seed, observer.notice)
     return Proposer(
         strategy,
         model,
         Trust(),
         workload,
         target,
-        oversample=1 if options.strategy in SELF_GUIDED else OVERSAMPLE,
+        oversample=OVERSAMPLE if options.strategy in PRUNED else 1,
         seed=options.seed,
         earlier=earlier[-EARLIER_RECORDS:],
         first=winners(earlier, workload, space),

@@ -15,7 +15,7 @@ from autotune.proposer import Proposer
 from autotune.recorded import RecordedSpace
 from autotune.recordings.noise import MeasuredNoise
 from autotune.session import BATCH, NO_MODEL
-from autotune.strategies import DEFAULT, SELF_GUIDED, STRATEGIES, make_strategy
+from autotune.strategies import DEFAULT, GUIDED, PRUNED, STRATEGIES, make_strategy
 from autotune.strategies.spaces import SearchableSpace
 from autotune.warm_start import winners
 from cost_model import DEFAULT as DEFAULT_MODEL
@@ -151,9 +151,9 @@ class Searched(SearchableSpace, Protocol):
 def make_proposer(
     policy: Policy, recorded: Searched, seed: int, earlier: Sequence[TuningRecord] = ()
 ) -> Proposer:
-    """As the tuner has one for that strategy and model."""
+    """As the tuner has one for that strategy and model, which some strategies do not ask."""
     model = None
-    if policy.model != NO_MODEL:
+    if policy.model != NO_MODEL and policy.strategy in GUIDED | PRUNED:
         model = make_model(policy.model, seed, recorded.find_template)
     return Proposer(
         make_strategy(policy.strategy, recorded, seed),
@@ -161,7 +161,7 @@ def make_proposer(
         Trust(),
         recorded.workload,
         recorded.target,
-        oversample=1 if policy.strategy in SELF_GUIDED else OVERSAMPLE,
+        oversample=OVERSAMPLE if policy.strategy in PRUNED else 1,
         seed=seed,
         earlier=earlier,
         first=winners(earlier, recorded.workload, recorded),

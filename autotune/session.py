@@ -10,7 +10,7 @@ from typing import Protocol
 
 from autotune.contest import Ratio
 from autotune.strategies import DEFAULT as DEFAULT_STRATEGY
-from autotune.strategies import STRATEGIES
+from autotune.strategies import GUIDED, PRUNED, STRATEGIES
 from autotune.timing import TimingPlan
 from cost_model import DEFAULT as DEFAULT_MODEL
 from cost_model import MODELS
@@ -32,6 +32,7 @@ class TuningOptions:
 
     `trials`: schedules measured in all under the same circumstances, earlier sessions included.
     `time_limit_s`: seconds for this session, the race of the finalists included.
+    `model`: `None` for the default where the strategy follows predictions, else none.
     `batch`: schedules proposed, compiled and measured between two fits of the cost model.
     `finalists` are raced again for `race_rounds` interleaved rounds; none with 0.
     A trial slower than `drop_factor` × the best time is dropped after its first runs.
@@ -41,7 +42,7 @@ class TuningOptions:
     time_limit_s: float | None = None
     seed: int = 0
     strategy: str = DEFAULT_STRATEGY
-    model: str = DEFAULT_MODEL
+    model: str | None = None
     batch: int = BATCH
     finalists: int = 6
     race_rounds: int = 15
@@ -58,7 +59,14 @@ class TuningOptions:
         if self.time_limit_s is not None and not self.time_limit_s > 0:
             raise InvalidInputError(f"time limit {self.time_limit_s} s: need more than 0 seconds")
         _check_name("strategy", self.strategy, (*STRATEGIES,))
-        _check_name("cost model", self.model, (*MODELS, NO_MODEL))
+        _check_name("cost model", self.model or NO_MODEL, (*MODELS, NO_MODEL))
+
+    @property
+    def model_used(self) -> str:
+        """The cost model that has a part in the search, or `NO_MODEL`."""
+        if self.strategy in GUIDED:
+            return self.model or DEFAULT_MODEL
+        return (self.model or NO_MODEL) if self.strategy in PRUNED else NO_MODEL
 
 
 def batch_size(target: Target) -> int:

@@ -134,7 +134,7 @@ class Tuner:
             self.runner.target,
             strategy=self.options.strategy,
             seed=self.options.seed,
-            options={"trials": self.options.trials, "model": self.options.model},
+            options={"trials": self.options.trials, "model": self.options.model_used},
         )
         try:
             outcome = self._search(session)

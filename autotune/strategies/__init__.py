@@ -24,8 +24,12 @@ STRATEGIES = {
 }
 DEFAULT = "guided"
 
-SELF_GUIDED = frozenset(STRATEGIES) - {"random"}
-"""Strategies that decide themselves what is measured, so that nothing should prune their asks."""
+GUIDED = frozenset({"guided", "evolutionary"})
+"""Strategies that follow a cost model's predictions."""
+
+PRUNED = frozenset({"random"})
+"""Strategies that take no guidance, but of whose asks a cost model may choose: in any order, and
+with any left out, they are as good. The others follow measurements, and no model has a part."""
 
 
 def make_strategy(name: str, space: SearchableSpace, seed: int) -> SearchStrategy:

@@ -22,7 +22,7 @@ from tuning_parts import (
     tune,
 )
 
-from autotune.api import search_space
+from autotune.api import make_proposer, search_space
 from autotune.backends.simulated import SimulatedBackend
 from autotune.finals import tied
 from autotune.proposer import Proposer
@@ -559,6 +559,40 @@ def test_a_model_no_better_than_guessing_is_a_notice(
     observer = Diary()
     tune(database, runner, trials=60, proposer=proposer, observer=observer)
     assert any("no better than guessing" in notice for notice in observer.notices)
+
+
+@pytest.mark.parametrize(
+    "strategy,model,used",
+    [
+        ("guided", None, DEFAULT_MODEL),
+        ("evolutionary", "xgboost", "xgboost"),
+        ("random", None, "none"),
+        ("random", "xgboost", "xgboost"),
+        ("genetic", None, "none"),
+        ("genetic", "xgboost", "none"),
+    ],
+)
+def test_a_model_has_a_part_where_the_strategy_lets_it(
+    database: TuningDatabase, runner: Watched, strategy: str, model: str | None, used: str
+) -> None:
+    options = TuningOptions(trials=20, strategy=strategy, model=model)
+    space = search_space(WORKLOAD, runner.target)
+    observer = Diary()
+    proposer = make_proposer(WORKLOAD, runner.target, space, database, options, observer)
+    assert any("no cost model has a part" in each for each in observer.notices) == (
+        model is not None and used == "none"
+    )
+    tune(
+        database,
+        runner,
+        trials=20,
+        strategy=strategy,
+        model=model,
+        proposer=proposer,
+        observer=observer,
+    )
+    assert any("cost model is followed" in each for each in observer.notices) == (used != "none")
+    assert query(database, "SELECT options ->> 'model' FROM sessions") == [(used,)]
 
 
 def test_the_clearly_slow_are_dropped_early(database: TuningDatabase, runner: Watched) -> None:
