@@ -4,7 +4,7 @@
 
 Run by `search.py`, with the interpreter that has them; it imports nothing of this project. Reads a
 JSON list of `params` and `restrictions`; prints a line of JSON for each: by tool `size` and `s`
-(the shortest of three), or `error`.
+(the shortest of nine), or `error`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-REPEATS = 3
+REPEATS = 9
 
 
 def main() -> None:

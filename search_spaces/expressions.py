@@ -9,7 +9,7 @@ A rule that divides by zero does not hold.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from records.errors import InvalidInputError
@@ -19,27 +19,38 @@ _FUNCTIONS = ("abs", "max", "min")
 _LARGEST_POWER = 64
 """No rule over tile sizes needs more, and a larger one could take for ever."""
 
-_PLAIN = (
+_PLAIN = frozenset((
     ast.BoolOp, ast.And, ast.Or, ast.Not, ast.IfExp, ast.Tuple, ast.List, ast.Load,
     ast.UnaryOp, ast.USub, ast.UAdd, ast.Invert,
     ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow,
     ast.BitAnd, ast.BitOr, ast.BitXor, ast.LShift, ast.RShift,
     ast.Compare, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn,
     ast.Name,
-)  # fmt: skip
+))  # fmt: skip
 """Forms that can do nothing but calculate."""
 
 _UNDERSTOOD = (
     "use knobs, numbers, arithmetic, comparisons, and, or, not, if-else, in, "
     + ", ".join(_FUNCTIONS)
 )
-_TEMPLATE = """
-def holds():
+_MAY_DIVIDE = frozenset((ast.Div, ast.FloorDiv, ast.Mod, ast.Pow))
+_PLAINLY = """
+def holds({names}):
+    return not not (
+{text}
+    )
+"""
+_DIVIDING = """
+def holds({names}):
     try:
-        return not not None
+        return not not (
+{text}
+        )
     except ZeroDivisionError:
         return False
 """
+_TOO_DEEP = (RecursionError, MemoryError)
+"""What Python's parser and compiler raise for an expression of thousands of parts."""
 
 
 def constraint(expression: str, knobs: Collection[str]) -> Constraint:
@@ -48,61 +59,75 @@ def constraint(expression: str, knobs: Collection[str]) -> Constraint:
     `InvalidInputError` for text that is no such expression, that names another knob, or none.
     """
     try:
-        tree = ast.parse(expression.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
+        text = expression.strip()
+        tree = ast.parse(text, mode="eval").body
+        forms = _understood(expression, tree)
+        names = _names(expression, forms, knobs)
+        holds = _compiled(text, tree, {type(form) for form in forms}, names)
+    except InvalidInputError:
+        raise
+    except (SyntaxError, ValueError, *_TOO_DEEP) as error:
         raise InvalidInputError(f"{expression!r} is no Python expression: {error}") from error
-    for node in ast.walk(tree):
-        if not _is_understood(node):
+    return Constraint(names, holds, expression.replace("{", "(").replace("}", ")"))
+
+
+def _understood(expression: str, tree: ast.AST) -> list[ast.AST]:
+    """Every part, but not the names of functions that are called; outer parts first."""
+    forms = [tree]
+    for form in forms:
+        if not _is_understood(form):
             raise InvalidInputError(
-                f"{expression!r}: {ast.unparse(node)!r} is not understood; {_UNDERSTOOD}"
+                f"{expression!r}: {ast.unparse(form)!r} is not understood; {_UNDERSTOOD}"
             )
-    found = dict.fromkeys(_names(tree))
+        for field in form._fields:
+            part = getattr(form, field)
+            if isinstance(part, ast.AST) and field != "func":
+                forms.append(part)
+            elif isinstance(part, list):
+                forms.extend(part)
+    return forms
+
+
+def _names(expression: str, forms: Sequence[ast.AST], knobs: Collection[str]) -> tuple[str, ...]:
+    found = dict.fromkeys(form.id for form in forms if isinstance(form, ast.Name))
     names = tuple(name for name in knobs if name in found)
     if len(names) < len(found) or not names:
         raise InvalidInputError(
             f"{expression!r} must name knobs, and only these: {', '.join(knobs)}; "
             f"it names {', '.join(found) or 'none'}"
         )
-    reason = expression.replace("{", "(").replace("}", ")")
-    return Constraint(names, _compiled(tree, names), reason)
+    return names
 
 
-def _is_understood(node: ast.AST) -> bool:
-    match node:
+def _is_understood(form: ast.AST) -> bool:
+    if type(form) in _PLAIN:
+        return True
+    match form:
         case ast.Constant(value=value):
             return isinstance(value, bool | int | float | str)
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
             starred = any(isinstance(each, ast.Starred) for each in arguments)
             return name in _FUNCTIONS and not starred
-    return isinstance(node, _PLAIN)
+    return False
 
 
-def _names(tree: ast.AST) -> list[str]:
-    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    return [
-        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called
-    ]
+def _compiled(
+    text: str, tree: ast.expr, forms: Collection[type[ast.AST]], names: Sequence[str]
+) -> Callable[..., bool]:
+    """A function of the values of `names`. `tree`, that of `text`, has understood `forms` only.
 
-
-def _compiled(tree: ast.expr, names: Collection[str]) -> Callable[..., bool]:
-    """A function of the values of `names`. `tree` holds nothing but forms understood here.
-
-    Compiled, for tables of a constraint take it millions of times; without any builtin but those
-    that rules may call.
+    Compiled, for tables of a constraint take it millions of times; from the text, which takes a
+    fraction of the time; without any builtin but those that rules may call.
     """
-    module = ast.parse(_TEMPLATE)
-    [function] = module.body
-    assert isinstance(function, ast.FunctionDef)
-    function.args.args = [ast.arg(name) for name in names]
-    for node in ast.walk(function):
-        if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant):
-            node.operand = _BoundedPowers().visit(tree)
-            break
+    if ast.Pow in forms:
+        text = ast.unparse(_BoundedPowers().visit(tree))
+    template = _PLAINLY if _MAY_DIVIDE.isdisjoint(forms) else _DIVIDING
     known: dict[str, Any] = {
         "__builtins__": {"ZeroDivisionError": ZeroDivisionError},
         "abs": abs, "max": max, "min": min, "_power": _power,
     }  # fmt: skip
-    exec(compile(ast.fix_missing_locations(module), "<constraint>", "exec"), known)
+    source = template.format(names=", ".join(names), text=text)
+    exec(compile(source, "<constraint>", "exec", dont_inherit=True), known)
     holds: Callable[..., bool] = known["holds"]
     return holds
 

@@ -26,8 +26,11 @@ def decision_order(
     A decided knob is forgotten after the last constraint that reads it; the sum of remembered
     combinations over the order bounds the size of the diagram. Greedy from every first knob,
     then single knobs moved elsewhere for as long as that helps: from the best greedy order, and
-    from all of them where the diagram would still be large.
+    from all of them where the diagram would still be large. Where every constraint reads all of
+    `members` this is ascending sizes.
     """
+    if all(len(scope) == len(members) for scope in scopes):
+        return tuple(sorted(members, key=lambda at: (sizes[at], at)))
     memory = _Memory(sizes, scopes)
     starts = {_greedy(first, members, memory) for first in members}
     best = _descended(min(starts, key=memory.rating), memory)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from itertools import starmap
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import compress, product, starmap
+from operator import itemgetter
 
 import numpy as np
 
+from records.canonical import Scalar
 from records.errors import InvalidInputError
 from search_spaces.constraints import Constraint
 from search_spaces.diagram import Bools, Ints
@@ -28,7 +31,7 @@ class Relation:
         self.scope = tuple(sorted(places))
         self.shape = tuple(len(knobs[at].values) for at in self.scope)
         self._columns = [self.scope.index(at) for at in places]
-        self._values = [np.array(knobs[at].values, dtype=object) for at in places]
+        self._values = [knobs[at].values for at in self.scope]
         kept = self.shape if self.cells <= TABLE_CELLS else (0,)
         self._known = np.zeros(kept, dtype=np.bool_)
         self._truth = np.zeros(kept, dtype=np.bool_)
@@ -41,21 +44,33 @@ class Relation:
         """Whether it holds at each row of positions, shape (rows, scope)."""
         answers = np.empty(len(rows), dtype=np.bool_)
         for start in range(0, len(rows), _CHUNK):
-            answers[start : start + _CHUNK] = self._answers(rows[start : start + _CHUNK])
+            chunk = rows[start : start + _CHUNK]
+            answers[start : start + _CHUNK] = self._answers(partial(self._at, chunk), len(chunk))
         return answers
 
-    def _answers(self, rows: Ints) -> Bools:
-        columns = [
-            values[rows[:, column]].tolist()
-            for values, column in zip(self._values, self._columns, strict=True)
-        ]
-        answers = starmap(self.constraint.holds, zip(*columns, strict=True))
+    def _at(self, rows: Ints) -> Iterable[tuple[Scalar, ...]]:
+        """The constraint's arguments at each row of positions."""
+        columns = []
+        for axis in self._columns:
+            values = np.array(self._values[axis], dtype=object)
+            columns.append(values[rows[:, axis]].tolist())
+        return zip(*columns, strict=True)
+
+    def _everywhere(self, asked: Bools) -> Iterable[tuple[Scalar, ...]]:
+        """The constraint's arguments at each cell `asked` for; cheap where that is most of all."""
+        combinations = compress(product(*self._values), asked.ravel().tolist())
+        if self._columns == sorted(self._columns):
+            return combinations
+        return map(itemgetter(*self._columns), combinations)
+
+    def _answers(self, arguments: Callable[[], Iterable[tuple[Scalar, ...]]], count: int) -> Bools:
         try:
-            return np.fromiter(answers, dtype=np.bool_, count=len(rows))
+            answers = starmap(self.constraint.holds, arguments())
+            return np.fromiter(answers, dtype=np.bool_, count=count)
         except Exception:
             # Once more, slowly, to say at which values it failed.
-            again = map(self.constraint.check, zip(*columns, strict=True))
-            return np.fromiter(again, dtype=np.bool_, count=len(rows))
+            again = map(self.constraint.check, arguments())
+            return np.fromiter(again, dtype=np.bool_, count=count)
 
     @property
     def broken(self) -> int:
@@ -71,13 +86,21 @@ class Relation:
 
     def table(self, allowed: Bools) -> Bools:
         """Truth at every cell of `allowed`, false elsewhere; shape as `shape`."""
-        asked = np.flatnonzero(allowed & ~self._known)
+        asked = allowed & ~self._known
+        if self.cells <= _CHUNK:
+            count = int(np.count_nonzero(asked))
+            self._truth[asked] = self._answers(partial(self._everywhere, asked), count)
+        else:
+            self._ask_in_chunks(np.flatnonzero(asked))
+        self._known |= allowed
+        return self._truth & allowed
+
+    def _ask_in_chunks(self, asked: Ints) -> None:
+        """Fill the cells at the flat indices `asked`."""
         for start in range(0, len(asked), _CHUNK):
             cells = asked[start : start + _CHUNK]
             rows = np.stack(np.unravel_index(cells, self.shape), axis=1)
             self._truth.flat[cells] = self.holds(rows)
-        self._known |= allowed
-        return self._truth & allowed
 
 
 def tabulated(relations: Iterable[Relation]) -> dict[Relation, Bools]:
@@ -92,7 +115,8 @@ def tabulated(relations: Iterable[Relation]) -> dict[Relation, Bools]:
             break
         allowed = np.ones(relation.shape, dtype=np.bool_)
         for other, table in tables.items():
-            allowed &= _shadow(other, table, relation)
+            if not set(other.scope).isdisjoint(relation.scope):
+                allowed &= _shadow(other, table, relation)
         if np.count_nonzero(allowed) <= TABLE_CALLS:
             tables[relation] = relation.table(allowed)
     return tables

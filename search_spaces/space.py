@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ class SearchSpace:
         for index in (min(indices), max(indices)):
             if not 0 <= index < self.size:
                 raise IndexError(f"index {index} is outside a space of {self.size} schedules")
-        return [self._schedule(row) for row in self._legal.unrank(indices)]
+        return self._schedules(self._legal.unrank(indices))
 
     def index(self, schedule: Schedule) -> int:
         """Inverse of `at`; `InvalidInputError` for a schedule that is not in the space."""
@@ -281,14 +282,22 @@ class SearchSpace:
     # Between schedules and positions
 
     @cached_property
-    def _sorted_names(self) -> list[tuple[str, int]]:
-        return sorted(self._places.items())
+    def _pairs(self) -> list[tuple[int, npt.NDArray[Any]]]:
+        """The place and the (name, value) pairs of each knob, in the order of names."""
+        return [
+            (at, _objects([(name, value) for value in self.knobs[at].values]))
+            for name, at in sorted(self._places.items())
+        ]
+
+    def _schedules(self, rows: Ints) -> list[Schedule]:
+        """A column at a time; schedules share their pairs."""
+        columns = [pairs[rows[:, at]].tolist() for at, pairs in self._pairs]
+        chosen = zip(*columns, strict=True) if columns else repeat((), len(rows))
+        return [Schedule(self.template, self.version, knobs) for knobs in chosen]
 
     def _schedule(self, row: Ints) -> Schedule:
         at = row.tolist()
-        knobs = tuple(
-            (name, self.knobs[place].values[at[place]]) for name, place in self._sorted_names
-        )
+        knobs = tuple(pairs[at[place]] for place, pairs in self._pairs)
         return Schedule(self.template, self.version, knobs)
 
     def _positions(self, schedule: Schedule) -> Ints:
@@ -305,3 +314,11 @@ class SearchSpace:
                 f"{schedule} cannot be encoded: {'; '.join(self._objections(schedule))}"
             )
         return legal
+
+
+def _objects(values: Sequence[tuple[str, Scalar]]) -> npt.NDArray[Any]:
+    """As they are: numpy would make two columns of pairs."""
+    objects = np.empty(len(values), dtype=object)
+    for at, value in enumerate(values):
+        objects[at] = value
+    return objects

@@ -22,6 +22,10 @@ UNDERSTOOD = [
     "(a << 1 | b) & 3 ^ 1 == 1",
     "-a + +b < ~b",
     "a < 3 == True",
+    "a == 1 # or nearly",
+    "(a >\n b)",
+    "a, b",
+    "'(' != ')' and a",
 ]
 
 
@@ -63,6 +67,13 @@ def test_only_its_own_knobs_are_read() -> None:
         "a @ b",
         "a[0] == b",
         "(a := 2) == b",
+        "a) or (b",
+        "a\n)\nimport os\n(b",
+        "{**a}",
+        "max(*a)",
+        "max == a",
+        "-" * 100_000 + "a",
+        "(" * 200 + "a" + ")" * 200,
     ],
 )
 def test_everything_else_is_refused(text: str) -> None:

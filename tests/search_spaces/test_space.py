@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 
 import numpy as np
@@ -15,9 +15,19 @@ from hypothesis import strategies as st
 
 from records import Schedule
 from records.errors import InvalidInputError
+from search_spaces import truth
 from search_spaces.space import Constraint, SearchSpace, boolean, choice, power_of_two
 
 NAMES = "abcde"
+
+
+@pytest.fixture(scope="module", autouse=True, params=["truth tables", "diagrams"])
+def representation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Small spaces are written down as truth tables; as diagrams they must answer the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "diagrams":
+            patch.setattr(truth, "CELLS", 0)
+        yield
 
 
 class Members:
@@ -207,6 +217,21 @@ def test_partial_values_are_refused_exactly_if_no_schedule_has_them(
     holders = [s for s in listed(space) if all(s[name] == values[name] for name in names)]
     assert bool(space.violations(values)) == (not holders)
     assert set(space.fixed(values)) == set(holders)
+
+
+@given(small_spaces(), st.integers(0, 2**32))
+def test_truth_tables_and_diagrams_agree_on_every_order_and_choice(
+    space: SearchSpace, seed: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        answers = []
+        for cells in (0, 1 << 15):
+            patch.setattr(truth, "CELLS", cells)
+            same = SearchSpace("small", 3, space.knobs, space.constraints)
+            rng = np.random.default_rng(seed)
+            steps = [same.mutate(start, rng) for start in same.sample(5, rng)]
+            answers.append((list(same), steps))
+    assert answers[0] == answers[1]
 
 
 def coupled() -> SearchSpace:
