@@ -1,4 +1,9 @@
-"""How long proposals and the construction of spaces take."""
+"""How long proposals and the construction of spaces take; both are parts of `search.py`.
+
+    python benchmarks/search_speed.py SPACES --kernel-tuner ktenv/bin/python
+
+prints the table of construction alone.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
-from search_spaces_files import SpaceFile
+from search_spaces_files import SpaceFile, find
 
 from autotune.recorded import RecordedSpace
 from autotune.replay import Policy, make_proposer
@@ -27,6 +33,14 @@ from search_spaces.union import UnionSpace
 
 SCRIPT = Path(__file__).with_name("space_construction.py")
 REPEATS = 9
+
+
+@click.command(help=__doc__)
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--kernel-tuner", "python", help="The interpreter that has Kernel Tuner and pyATF.")
+def main(paths: Sequence[Path], python: str | None) -> None:
+    for line in construction_rows(find(paths), python):
+        click.echo(line)
 
 
 class MadeUpSpace(UnionSpace):
@@ -105,7 +119,7 @@ def construction_rows(files: Sequence[SpaceFile], python: str | None) -> Iterato
     for file, theirs in zip(chosen.values(), rivals, strict=False):
         size, built_s, listed_s = ours(*file.restrictions())
         times = [_cell(theirs, tool, size) for tool in ("kernel_tuner", "pyatf")]
-        own = f"{built_s * 1e3:.1f} | {listed_s * 1e3:.1f}"
+        own = f"{built_s * 1e3:.2f} | {listed_s * 1e3:.2f}"
         yield f"| {file.name} | {size:,} | {own} | {' | '.join(times)} |"
 
 
@@ -149,4 +163,8 @@ def _cell(theirs: dict[str, Any], tool: str, size: int) -> str:
     if "error" in told:
         return "-"
     differs = "" if told["size"] == size else f" ({told['size']:,} schedules)"
-    return f"{told['s'] * 1e3:.1f}{differs}"
+    return f"{told['s'] * 1e3:.2f}{differs}"
+
+
+if __name__ == "__main__":
+    main()

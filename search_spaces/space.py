@@ -25,7 +25,7 @@ from search_spaces.sampling import distinct_indices
 
 __all__ = ["Constraint", "Knob", "SearchSpace", "boolean", "choice", "power_of_two", "split"]
 
-_PAGE = 1024  # schedules unranked at a time when iterating
+_PAGE = 4096  # schedules unranked at a time when iterating
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -131,7 +131,8 @@ class SearchSpace:
 
     def __iter__(self) -> Iterator[Schedule]:
         for start in range(0, self.size, _PAGE):
-            yield from self.take(range(start, min(start + _PAGE, self.size)))
+            page = np.arange(start, min(start + _PAGE, self.size))
+            yield from self._schedules(self._legal.unrank(page))
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Schedule]:
         """min(n, size) different schedules, uniform, in random order."""
@@ -293,7 +294,7 @@ class SearchSpace:
         """A column at a time; schedules share their pairs."""
         columns = [pairs[rows[:, at]].tolist() for at, pairs in self._pairs]
         chosen = zip(*columns, strict=True) if columns else repeat((), len(rows))
-        return [Schedule(self.template, self.version, knobs) for knobs in chosen]
+        return list(map(Schedule, repeat(self.template), repeat(self.version), chosen))
 
     def _schedule(self, row: Ints) -> Schedule:
         at = row.tolist()
