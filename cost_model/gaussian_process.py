@@ -52,15 +52,20 @@ def prior_mode(dimensions: int) -> Hyperparameters:
 
 
 def most_probable(
-    inputs: Floats, targets: Floats, own_noise: Floats, groups: Groups, iterations: int
+    inputs: Floats,
+    targets: Floats,
+    own_noise: Floats,
+    groups: Groups,
+    iterations: int,
+    linear: Floats | None = None,
 ) -> Hyperparameters:
     """MAP hyperparameters by L-BFGS from the priors' mode, in at most `iterations` steps.
 
     `inputs`: (examples, columns); `targets`: (examples,), about standardised; `own_noise`: known
     variance of each target, in its unit squared; `groups`: the dimension that each column
-    belongs to.
+    belongs to. `linear`: as `GaussianProcess` takes it.
     """
-    posterior = _LogPosterior(inputs, targets, own_noise, groups)
+    posterior = _LogPosterior(inputs, targets, own_noise, groups, linear)
     dimensions = posterior.dimensions
     start = prior_mode(dimensions)
     found = minimize(
@@ -77,7 +82,15 @@ def most_probable(
 class _LogPosterior:
     """Negative log posterior of hyperparameters, up to a constant, and its gradient."""
 
-    def __init__(self, inputs: Floats, targets: Floats, own_noise: Floats, groups: Groups) -> None:
+    def __init__(
+        self,
+        inputs: Floats,
+        targets: Floats,
+        own_noise: Floats,
+        groups: Groups,
+        linear: Floats | None = None,
+    ) -> None:
+        self._linear = None if linear is None else linear @ linear.T
         self.dimensions = int(groups.max(initial=-1)) + 1
         self._targets = targets
         self._own_noise = own_noise
@@ -98,6 +111,8 @@ class _LogPosterior:
         kernel = (1.0 + roots + 5.0 / 3.0 * squares) * decay
         noise = float(np.exp(2.0 * at[-1]))
         noisy = kernel + np.diag(self._own_noise + noise + JITTER)
+        if self._linear is not None:
+            noisy += self._linear
         try:
             factor = cholesky(noisy, lower=True, check_finite=False)
         except np.linalg.LinAlgError:
@@ -125,16 +140,23 @@ class Posterior:
     scaled: Floats  # (inputs, columns), in length scales
     reduction: Floats  # (examples, inputs): what the examples explain
     variance: float
+    linear: Floats | None = None
 
     def covariance(self, place: int) -> Floats:
         """With the function's value at the input `place`."""
         prior = _kernel(self.scaled, self.scaled[place : place + 1], self.variance)[:, 0]
+        if self.linear is not None:
+            prior += self.linear @ self.linear[place]
         covariance: Floats = prior - self.reduction[:, place] @ self.reduction
         return covariance
 
 
 class GaussianProcess:
-    """Regression with given hyperparameters; arguments as `most_probable` takes them."""
+    """Regression with given hyperparameters; arguments as `most_probable` takes them.
+
+    `linear`, (examples, functions): values of functions of which an unknown combination is part of
+    what is learnt, their coefficients expected to be 0 with a deviation of 1 (section 2.7 there).
+    """
 
     def __init__(
         self,
@@ -143,30 +165,48 @@ class GaussianProcess:
         own_noise: Floats,
         groups: Groups,
         hyperparameters: Hyperparameters,
+        linear: Floats | None = None,
     ) -> None:
         self._variance = hyperparameters.variance
         self._per_scale = np.exp(-hyperparameters.scales)[groups]
         self._examples = inputs * self._per_scale
         kernel = _kernel(self._examples, self._examples, self._variance)
+        self._linear = linear
+        if linear is not None:
+            kernel += linear @ linear.T
         noise = own_noise + np.exp(2.0 * hyperparameters.noise) + JITTER
         self._factor = cholesky(kernel + np.diag(noise), lower=True, check_finite=False)
         whitened = solve_triangular(self._factor, targets, lower=True, check_finite=False)
         self._whitened = whitened
 
-    def at(self, inputs: Floats) -> Posterior:
+    @property
+    def coefficients(self) -> Floats:
+        """Posterior means of those of the linear part."""
+        if self._linear is None:
+            return np.zeros(0)
+        solved = solve_triangular(self._factor, self._whitened, lower=True, trans=1)
+        coefficients: Floats = self._linear.T @ solved
+        return coefficients
+
+    def at(self, inputs: Floats, linear: Floats | None = None) -> Posterior:
         """Of the function without noise, at (inputs, columns)."""
         scaled = inputs * self._per_scale
         across = _kernel(self._examples, scaled, self._variance)
+        before: float | Floats = self._variance
+        if self._linear is not None and linear is not None:
+            across += self._linear @ linear.T
+            before = before + np.square(linear).sum(axis=1)
         reduction = solve_triangular(
             self._factor, across, lower=True, check_finite=False, overwrite_b=True
         )
-        left = self._variance - np.einsum("ij,ij->j", reduction, reduction)
+        left = before - np.einsum("ij,ij->j", reduction, reduction)
         return Posterior(
             self._whitened @ reduction,
             np.sqrt(np.maximum(left, 1e-12)),
             scaled,
             reduction,
             self._variance,
+            linear,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,21 @@ from search_spaces.threads import single_threaded_products
 Places = npt.NDArray[np.int64]
 
 
+class Expectation(Protocol):
+    """What is expected of schedules before any was measured: logarithms of speeds relative to the
+    best, as those of `Group.log_speeds`. `deviation`: of such speeds, about."""
+
+    @property
+    def deviation(self) -> float: ...
+
+    def mean(self, schedules: Sequence[Schedule]) -> Floats: ...
+
+    def doubts(self, schedules: Sequence[Schedule]) -> Floats:
+        """(schedules, functions): what a multiple of may have to be added to the mean; multiples
+        are expected to be 0 with a deviation of 1, and learnt from what is measured."""
+        ...
+
+
 @dataclass(frozen=True)
 class Settings:
     """What bounds a fit.
@@ -31,7 +47,8 @@ class Settings:
     fastest half and the latest half are kept. `iterations` of the search for hyperparameters,
     which takes the first `always` × `growth`^n examples: between two such counts the last answer
     stands, unless a new best moved what is behind it. From `tuned` on it takes so many in all,
-    spread over all examples.
+    spread over all examples. The `Expectation`'s deviation counts as much as that of so many
+    examples, `believed`.
     """
 
     enough: int = 4
@@ -40,19 +57,28 @@ class Settings:
     growth: float = 1.15
     always: int = 32
     tuned: int = 160
+    believed: float = 8.0
 
 
 @dataclass(frozen=True)
 class _Examples:
-    """Of one template. `labels` and variances `noise` in deviations of all labels."""
+    """Of one template. `labels`, what was `expected` of them, and variances `noise` in deviations
+    of all labels."""
 
     columns: list[Column]
     labels: Floats
     noise: Floats
+    expected: Floats
+    doubts: Floats | None
 
     def take(self, places: Places) -> _Examples:
-        columns = [column[places] for column in self.columns]
-        return _Examples(columns, self.labels[places], self.noise[places])
+        return _Examples(
+            [column[places] for column in self.columns],
+            self.labels[places],
+            self.noise[places],
+            self.expected[places],
+            None if self.doubts is None else self.doubts[places],
+        )
 
 
 @dataclass(frozen=True)
@@ -87,8 +113,14 @@ class GaussianProcessModel:
         seed: int = 0,
         settings: Settings | None = None,
         find_template: FindTemplate = registry.template,
+        expectation: Expectation | None = None,
     ) -> None:
-        """`seed` is taken for the sake of the common constructor: nothing here is random."""
+        """`seed` is taken for the sake of the common constructor: nothing here is random.
+
+        With an expectation of one workload on one target the model is ready at once, for that one;
+        what it is given to learn from must be of that one alone.
+        """
+        self._expectation = expectation
         self._settings = settings or Settings()
         self._find_template = find_template
         self._memories: dict[str, _Memory] = {}
@@ -100,12 +132,13 @@ class GaussianProcessModel:
 
     @property
     def ready(self) -> bool:
-        return bool(self._fitted)
+        return bool(self._fitted) or self._expectation is not None
 
     def fit(self, records: Sequence[TuningRecord]) -> None:
         groups = known_groups(records, self._find_template)
         self._fitted = {}
-        if sum(group.worked for group in groups) < self._settings.enough:
+        worked = sum(group.worked for group in groups)
+        if worked < (self._settings.enough if self._expectation is None else 1):
             return
         self._best = {
             (group.workload, group.target): -float(np.log(group.best_s))
@@ -114,7 +147,7 @@ class GaussianProcessModel:
         }
         self._context = Context([(group.workload, group.target) for group in groups])
         labels = np.concatenate([group.log_speeds for group in groups])
-        self._mean, self._deviation = float(labels.mean()), float(labels.std()) or 1.0
+        self._mean, self._deviation = self._scale(labels)
         templates = dict.fromkeys(each.template for group in groups for each in group.schedules)
         with single_threaded_products():
             for template in templates:
@@ -123,10 +156,13 @@ class GaussianProcessModel:
     def predict(
         self, workload: Workload, target: Target, schedules: Sequence[Schedule]
     ) -> Prediction:
-        if not self._fitted:
+        if not self.ready:
             raise RuntimeError("the cost model has not learnt enough: ask `ready` first")
         best = self._best.get((workload, target), 0.0)
         mean, deviation = np.zeros(len(schedules)), np.ones(len(schedules))
+        expected, doubts = self._expected(schedules)
+        if doubts is not None:
+            deviation = np.sqrt(1.0 + np.square(doubts).sum(axis=1))
         parts: list[tuple[Places, Posterior]] = []
         for template, places in self._by_template(schedules).items():
             fitted = self._fitted.get(template)
@@ -135,17 +171,39 @@ class GaussianProcessModel:
             own = schedules if len(places) == len(schedules) else [schedules[at] for at in places]
             columns = self._columns(template, own, workload, target)
             with single_threaded_products():
-                posterior = fitted.process.at(fitted.coordinates(columns))
+                posterior = fitted.process.at(
+                    fitted.coordinates(columns), None if doubts is None else doubts[places]
+                )
             mean[places] = posterior.mean + fitted.offset
             deviation[places] = posterior.deviation
             parts.append((places, posterior))
         deviation *= self._deviation
         return Prediction(
-            self._mean + self._deviation * mean + best,
+            self._mean + self._deviation * (mean + expected) + best,
             deviation,
             best,
             covariance=_Covariance(parts, deviation, self._deviation),
         )
+
+    def coefficients(self, template: str) -> Floats | None:
+        """Multiples of the expectation's doubts, as learnt; `None` of a template not tried yet."""
+        fitted = self._fitted.get(template)
+        return None if fitted is None else fitted.process.coefficients
+
+    def _scale(self, labels: Floats) -> tuple[float, float]:
+        """Mean and deviation; a few labels do not tell theirs where more is known."""
+        if self._expectation is None:
+            return float(labels.mean()), float(labels.std()) or 1.0
+        believed = self._settings.believed
+        total = believed * self._expectation.deviation**2 + len(labels) * float(labels.var())
+        return 0.0, float(np.sqrt(total / (believed + len(labels)))) or 1.0
+
+    def _expected(self, schedules: Sequence[Schedule]) -> tuple[Floats, Floats | None]:
+        """In deviations of all labels."""
+        if self._expectation is None:
+            return np.zeros(len(schedules)), None
+        mean = self._expectation.mean(schedules) / self._deviation
+        return mean, self._expectation.doubts(schedules) / self._deviation
 
     def _by_template(self, schedules: Sequence[Schedule]) -> dict[str, Places]:
         if self._sorted is not None and self._sorted[0] is schedules:
@@ -180,21 +238,27 @@ class GaussianProcessModel:
         ]
         labels = np.concatenate([group.log_speeds[own] for group, own in parts])
         noise = np.concatenate([group.log_variances[own] for group, own in parts])
+        schedules = [
+            each for group in groups for each in group.schedules if each.template == template
+        ]
         return _Examples(
             [_joined(columns) for columns in zip(*blocks, strict=True)],
             (labels - self._mean) / self._deviation,
             noise / self._deviation**2,
+            *self._expected(schedules),
         )
 
     def _fit(self, template: str, examples: _Examples) -> _Fitted:
         examples = self._chosen(examples)
         coordinates = Coordinates(examples.columns)
         inputs = coordinates(examples.columns)
-        offset = float(examples.labels.sum()) / (len(examples.labels) + 1.0)
-        targets = examples.labels - offset
-        groups, noise = coordinates.groups, examples.noise
-        found = self._hyperparameters(template, inputs, targets, noise, groups)
-        process = GaussianProcess(inputs, targets, noise, groups, found)
+        surprises = examples.labels - examples.expected
+        offset = float(surprises.sum()) / (len(surprises) + 1.0)
+        targets = surprises - offset
+        found = self._hyperparameters(template, inputs, targets, examples, coordinates.groups)
+        process = GaussianProcess(
+            inputs, targets, examples.noise, coordinates.groups, found, examples.doubts
+        )
         return _Fitted(coordinates, process, offset)
 
     def _chosen(self, examples: _Examples) -> _Examples:
@@ -206,15 +270,21 @@ class GaussianProcessModel:
         return examples.take(np.sort(np.concatenate([older[: most - len(latest)], latest])))
 
     def _hyperparameters(
-        self, template: str, inputs: Floats, targets: Floats, noise: Floats, groups: Places
+        self, template: str, inputs: Floats, targets: Floats, examples: _Examples, groups: Places
     ) -> Hyperparameters:
         at = self._telling(len(targets))
+        noise, doubts = examples.noise, examples.doubts
         key = inputs[at].tobytes(), targets[at].tobytes(), groups.tobytes()
         memory = self._memories[template]
         if memory.hyperparameters is None or memory.key != key:
             memory.key = key
             memory.hyperparameters = most_probable(
-                inputs[at], targets[at], noise[at], groups, self._settings.iterations
+                inputs[at],
+                targets[at],
+                noise[at],
+                groups,
+                self._settings.iterations,
+                None if doubts is None else doubts[at],
             )
         return memory.hyperparameters
 
