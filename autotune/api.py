@@ -63,6 +63,7 @@ def tune(
     database: str | os.PathLike[str] = "tuning.db",
     trials: int = 200,
     time_limit_s: float | None = None,
+    stop_gain: float | None = None,
     seed: int = 0,
     strategy: str = DEFAULT_STRATEGY,
     model: str | None = None,
@@ -77,9 +78,11 @@ def tune(
     `trials` counts schedules measured under the same circumstances, those of earlier sessions
     too: calling again goes on where it stopped. `time_limit_s` bounds this session, in seconds:
     timing the libraries, the race of the finalists and the comparison are part of it, while a
-    compilation or a launch under way is waited for. `model` may be `"none"`, which it is by
-    default where the strategy does not follow predictions. `compare` times the libraries too,
-    before the search where the database does not know them, and against the best at the end.
+    compilation or a launch under way is waited for. `stop_gain`, a share such as 0.005, ends the
+    search where another 50 trials are expected to gain less; a call without it goes on. `model` may
+    be `"none"`, which it is by default where the strategy does not follow predictions. `compare`
+    times the libraries too, before the search where the database does not know them, and against
+    the best at the end.
     `templates` names those to search; by default all that serve. `plan` says how trials are timed:
     by default with warm caches on a CPU, and on a GPU with the last-level cache flushed before
     each run. `runner` measures them, on the same device, and stays open; by default one is made
@@ -101,7 +104,9 @@ def tune(
     assert info.target is not None, "resolve gives usable devices"
     plan = plan or default_plan(info.target)
     batch = batch_size(info.target)
-    options = TuningOptions(trials, time_limit_s, seed, strategy, model, batch, plan=plan)
+    options = TuningOptions(
+        trials, time_limit_s, seed, strategy, model, batch, stop_gain=stop_gain, plan=plan
+    )
     space = search_space(workload, info.target, templates)
     with TuningDatabase(Path(database)) as store:
         proposer = make_proposer(workload, info.target, space, store, options, observer)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from autotune.model_report import Candidates, ModelReport
 from autotune.strategies.base import SearchStrategy
 from cost_model.acquisition import DEFAULT, choose
 from cost_model.base import CostModel, Prediction
-from cost_model.outlook import Outlook, outlook, promising
+from cost_model.judgement import Judgement
+from cost_model.outlook import outlook, promising
 from cost_model.trust import Trust
 from records.measurement import Measurement
 from records.record import TuningRecord
@@ -19,11 +22,17 @@ from records.target import Target
 from records.workload import Workload
 from search_spaces.threads import single_threaded_products
 
-REFERENCES = 48
-"""Trials measured before, with which new ones are compared to judge the model."""
-
 FURTHER_TRIALS = 50
-"""Trials whose gain is estimated at the end of a search."""
+"""Trials whose gain is estimated."""
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """Schedules to choose from, those `free` to be chosen, and what is predicted of all."""
+
+    schedules: Sequence[Schedule]
+    free: npt.NDArray[np.bool_]
+    prediction: Prediction
 
 
 class ModelScore:
@@ -42,22 +51,35 @@ class ModelScore:
         self._target = target
         self._acquisition = acquisition
         self._rng = np.random.default_rng(seed)
-        self.offered: Sequence[Schedule] = ()  # what there was to choose from
+        self._scored: dict[Schedule, None] = {}
+        self._offered: _Offer | None = None
 
     def __call__(self, schedules: Sequence[Schedule]) -> npt.NDArray[np.float64]:
+        self._scored.update(dict.fromkeys(schedules))
         return self.prediction(schedules).score
 
     def choose(
         self, schedules: Sequence[Schedule], free: npt.NDArray[np.bool_], n: int
     ) -> Sequence[int]:
         """By what each is expected to gain, not by the score alone."""
-        self.offered = schedules
         prediction = self.prediction(schedules)
+        self._offered = _Offer(schedules, free.copy(), prediction)
         with single_threaded_products():
             return choose(prediction, free, n, self._rng, self._acquisition)
 
     def prediction(self, schedules: Sequence[Schedule]) -> Prediction:
         return self._model.predict(self._workload, self._target, schedules)
+
+    @property
+    def was_asked(self) -> bool:
+        return bool(self._scored) or self._offered is not None
+
+    def offer(self) -> _Offer:
+        """What there was to choose from last, or else all that was scored."""
+        if self._offered is None:
+            scored = tuple(self._scored)
+            self._offered = _Offer(scored, np.ones(len(scored), np.bool_), self.prediction(scored))
+        return self._offered
 
 
 class Proposer:
@@ -70,9 +92,9 @@ class Proposer:
     prunes, never both.
 
     The model takes part from when it is `ready`; before, the strategy's own (random) first
-    schedules are measured. Whatever is measured then was predicted before, and `trust` compares
-    the two. While it is lost the model is neither given to the strategy nor prunes; it is still
-    fitted and judged, and comes back when its predictions are right again.
+    schedules are measured. Whatever is measured then was predicted before, and a `Judgement`
+    compares the two. While `trust` is lost the model is neither given to the strategy nor prunes;
+    it is still fitted and judged, and comes back when its predictions are right again.
 
     Same seed and same measurements in the same order, same proposals.
     """
@@ -98,7 +120,7 @@ class Proposer:
         """
         self._strategy = strategy
         self._model = model
-        self._trust = trust
+        self._judgement = Judgement(trust)
         self._workload = workload
         self._target = target
         self._oversample = oversample
@@ -110,24 +132,24 @@ class Proposer:
         self._records: list[TuningRecord] = []
         self._waiting: list[Schedule] = []  # asked of the strategy, not yet proposed
         self._proposed = 0
-        self._predicted: dict[Schedule, float] = {}
-        self._outcomes: list[tuple[float, Measurement]] = []
-        self._references: tuple[list[float], list[Measurement]] = ([], [])
+        self._pending: set[Schedule] = set()  # proposed last and not yet told
         self._guide: ModelScore | None = None  # while the model is followed
-        self._offered: Sequence[Schedule] = ()
-        self._followed = False
+        self._asked: ModelScore | None = None  # by whom the last schedules were chosen
         self._told_trust = trust.trusted
 
     def next(self, n: int) -> list[Schedule]:
         """At most `n` schedules to measure; `[]` only when the space is exhausted."""
         if self._first:
             chosen, self._first = self._first[:n], self._first[n:]
-        elif self._oversample > 1 and self._followed:
-            chosen = self._pruned(n)
+        elif self._oversample > 1 and self._guide is not None:
+            chosen = self._pruned(n, self._guide)
         else:
             chosen = self._unpruned(n)
         self._proposed += len(chosen)
-        self._predict(chosen)
+        self._pending = set(chosen)
+        if self._guide is not None and self._guide.was_asked:
+            self._asked = self._guide
+        self._expect(chosen)
         return chosen
 
     def tell(self, schedule: Schedule, measurement: Measurement) -> None:
@@ -138,77 +160,79 @@ class Proposer:
         self._records.append(
             TuningRecord(self._workload, self._target, schedule, measurement, created_at="")
         )
-        if schedule in self._predicted:
-            self._outcomes.append((self._predicted.pop(schedule), measurement))
+        self._pending.discard(schedule)
+        self._judgement.tell(schedule, measurement)
 
     def refit(self) -> list[str]:
         """Learn from what was told; notices for people where the policy changes."""
         if self._model is None:
             return []
-        if self._outcomes:
-            scores, measurements = zip(*self._outcomes, strict=True)
-            self._trust.update(scores, measurements, *self._references)
-            self._outcomes.clear()
+        self._judgement.settle()
         self._model.fit([*self._earlier, *self._records])
-        self._followed = self._model.ready and self._trust.trusted
-        if self._guide is not None and self._guide.offered:
-            self._offered = self._guide.offered
-        self._guide = self._score() if self._followed else None
+        followed = self._model.ready and self._judgement.trust.trusted
+        self._guide = self._score() if followed else None
         self._strategy.guide(self._guide)
         return self._notices()
 
-    def account(self) -> list[str]:
-        """How well the model did, and what is still to be gained, in sentences for people."""
+    def report(self) -> ModelReport | None:
+        """How well the model does, and what is still to be gained; `None` while it has no part."""
         if self._model is None or not self._model.ready:
-            return []
-        further = self._outlook()
-        return [self._trust.reason, *([str(further)] if further else [])]
-
-    def _outlook(self) -> Outlook | None:
-        if self._guide is None or not self._offered:
             return None
+        if self._guide is None or self._asked is None:
+            return ModelReport.of(self._judgement, None, None)
+        offer = self._offer(self._asked, self._guide)
+        schedules, free, prediction = offer.schedules, offer.free, offer.prediction
+        if not free.any():
+            return ModelReport.of(self._judgement, None, None)
+        works = prediction.works
+        failing = 0 if works is None else int((works[free] < 0.5).sum())
+        left_out = max(0, int(free.sum()) - len(self._pending))
+        candidates = Candidates(len(free), left_out, failing)
+        best = [schedules[place] for place in promising(prediction, free)]
+        further = outlook(
+            self._guide.prediction(best),
+            FURTHER_TRIALS,
+            np.random.default_rng((self._seed, len(self._records))),
+            self._judgement.promises.kept,
+        )
+        return ModelReport.of(self._judgement, candidates, further)
+
+    def _offer(self, asked: ModelScore, guide: ModelScore) -> _Offer:
+        """What there was to choose from, as it stands after what was told and learnt since."""
+        offer = asked.offer()
+        if asked is guide:
+            return offer
         told = {record.schedule for record in self._records}
-        free = np.array([each not in told for each in self._offered], dtype=np.bool_)
-        places = promising(self._guide.prediction(self._offered), free)
-        rng = np.random.default_rng((self._seed, len(self._records)))
-        best = self._guide.prediction([self._offered[place] for place in places])
-        return outlook(best, FURTHER_TRIALS, rng)
+        free = np.array([each not in told for each in offer.schedules], dtype=np.bool_)
+        return _Offer(offer.schedules, free, guide.prediction(offer.schedules))
 
     def _notices(self) -> list[str]:
-        if self._trust.trusted == self._told_trust:
+        trust = self._judgement.trust
+        if trust.trusted == self._told_trust:
             return []
-        self._told_trust = self._trust.trusted
-        return [self._trust.reason]
+        self._told_trust = trust.trusted
+        return [trust.reason]
 
     def _unpruned(self, n: int) -> list[Schedule]:
         chosen, self._waiting = self._waiting[:n], self._waiting[n:]
         return [*chosen, *self._strategy.ask(n - len(chosen))] if len(chosen) < n else chosen
 
-    def _pruned(self, n: int) -> list[Schedule]:
+    def _pruned(self, n: int, guide: ModelScore) -> list[Schedule]:
         rng = np.random.default_rng((self._seed, self._proposed))
         self._waiting.extend(self._strategy.ask(n * self._oversample))
         blindly = int(n * self._explore + rng.random())
-        order = np.argsort(-self._score()(self._waiting), kind="stable").tolist()
+        order = np.argsort(-guide(self._waiting), kind="stable").tolist()
         kept, rest = order[: n - blindly], order[n - blindly :]
         kept += rng.permutation(rest)[:blindly].tolist()
         chosen = [self._waiting[place] for place in kept]
         self._waiting = [each for each in self._waiting if each not in set(chosen)]
         return chosen
 
-    def _predict(self, schedules: Sequence[Schedule]) -> None:
-        """Note what the model expects, of these and of some that it knows, to be judged by."""
+    def _expect(self, schedules: Sequence[Schedule]) -> None:
         known = any(record.measurement.is_ok for record in self._records)
         if self._model is not None and self._model.ready and known and schedules:
             rng = np.random.default_rng((self._seed, len(self._records)))
-            picks = rng.permutation(len(self._records))[:REFERENCES].tolist()
-            references = [self._records[pick] for pick in picks]
-            asked = [*schedules, *(record.schedule for record in references)]
-            scores = self._score()(asked).tolist()
-            self._predicted.update(zip(schedules, scores, strict=False))
-            self._references = (
-                scores[len(schedules) :],
-                [record.measurement for record in references],
-            )
+            self._judgement.expect(schedules, self._records, self._score().prediction, rng)
 
     def _score(self) -> ModelScore:
         assert self._model is not None

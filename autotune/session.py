@@ -6,21 +6,25 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from autotune.contest import Ratio
 from autotune.strategies import DEFAULT as DEFAULT_STRATEGY
 from autotune.strategies import GUIDED, PRUNED, STRATEGIES
 from autotune.timing import TimingPlan
 from cost_model import DEFAULT as DEFAULT_MODEL
-from cost_model import MODELS
+from cost_model import FORESEEING, MODELS
 from records.errors import InvalidInputError
 from records.measurement import Status
 from records.record import TuningRecord
 from records.target import Target
 from records.workload import Workload
 
+if TYPE_CHECKING:
+    from autotune.model_report import ModelReport
+
 INTERRUPTED = "interrupted"
+LITTLE_TO_GAIN = "little to gain"
 NO_MODEL = "none"
 BATCH = 12
 GPU_BATCH = 24
@@ -34,6 +38,8 @@ class TuningOptions:
     `time_limit_s`: seconds for this session, the race of the finalists included.
     `model`: `None` for the default where the strategy follows predictions, else none.
     `batch`: schedules proposed, compiled and measured between two fits of the cost model.
+    `stop_gain`: ends the search where `FURTHER_TRIALS` more are expected to gain less than that
+    share, 0.005 for half a per cent (`autotune/stopping.py`).
     `finalists` are raced again for `race_rounds` interleaved rounds; none with 0.
     A trial slower than `drop_factor` × the best time is dropped after its first runs.
     """
@@ -44,6 +50,7 @@ class TuningOptions:
     strategy: str = DEFAULT_STRATEGY
     model: str | None = None
     batch: int = BATCH
+    stop_gain: float | None = None
     finalists: int = 6
     race_rounds: int = 15
     drop_factor: float = 1.5
@@ -58,8 +65,15 @@ class TuningOptions:
                 )
         if self.time_limit_s is not None and not self.time_limit_s > 0:
             raise InvalidInputError(f"time limit {self.time_limit_s} s: need more than 0 seconds")
+        if self.stop_gain is not None and not self.stop_gain > 0:
+            raise InvalidInputError(f"stop_gain={self.stop_gain}: need a share above 0, as 0.005")
         _check_name("strategy", self.strategy, (*STRATEGIES,))
         _check_name("cost model", self.model or NO_MODEL, (*MODELS, NO_MODEL))
+        if self.stop_gain is not None and self.model_used not in FORESEEING:
+            raise InvalidInputError(
+                "stop_gain: need a model that tells what is still to be gained, as guided has with "
+                f"{' or '.join(sorted(FORESEEING))}; got {self.strategy} with {self.model_used}"
+            )
 
     @property
     def model_used(self) -> str:
@@ -100,7 +114,10 @@ class Clock:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a session stands. `counts` by status; times in seconds."""
+    """Where a session stands. `counts` by status; times in seconds.
+
+    `model`: what is to be said of the cost model, `None` while it has no part.
+    """
 
     done: int
     trials: int
@@ -109,6 +126,7 @@ class Progress:
     best: TuningRecord | None
     elapsed_s: float
     time_limit_s: float | None
+    model: ModelReport | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +174,8 @@ class TuningResult:
     """What a session found. `best` is the database's answer when the session ended.
 
     `ties` are those that the race of `best` could not tell from it.
-    `outcome`: `"finished"`, `"time limit"`, `"exhausted"` (no schedule left) or `"interrupted"`.
+    `outcome`: `"finished"`, `"time limit"`, `"little to gain"`, `"exhausted"` (no schedule left) or
+    `"interrupted"`.
     `ratios`: by how much the best is faster than each library, raced against it at the end.
     """
 
@@ -174,3 +193,8 @@ class TuningResult:
     @property
     def target(self) -> Target:
         return self.context.target
+
+    @property
+    def model(self) -> ModelReport | None:
+        """How right the cost model was, and what it expects of going on; `None` without one."""
+        return self.progress.model

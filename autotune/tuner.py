@@ -9,11 +9,13 @@ from dataclasses import replace
 
 from autotune.codegen.winners import why_outdated
 from autotune.finals import best_of, ties_of
+from autotune.model_report import ModelReport
 from autotune.proposer import Proposer
 from autotune.rendering import rendered
 from autotune.runners import Job, Runner
 from autotune.session import (
     INTERRUPTED,
+    LITTLE_TO_GAIN,
     Clock,
     Context,
     Observer,
@@ -22,6 +24,7 @@ from autotune.session import (
     TuningOptions,
     TuningResult,
 )
+from autotune.stopping import StoppingRule
 from records.errors import DatabaseError
 from records.measurement import Measurement, Status
 from records.record import Kind, TuningRecord, utc_now
@@ -80,6 +83,7 @@ class Tuner:
         self._known: dict[Schedule, Measurement] = {}
         self._resumed = 0
         self._best: TuningRecord | None = None
+        self._model: ModelReport | None = None
         self._search_started_s = 0.0
 
     def run(self) -> TuningResult:
@@ -106,6 +110,7 @@ class Tuner:
             best=self._best,
             elapsed_s=self._clock.elapsed_s,
             time_limit_s=self.options.time_limit_s,
+            model=self._model,
         )
 
     def _resume(self) -> None:
@@ -134,12 +139,16 @@ class Tuner:
             self.runner.target,
             strategy=self.options.strategy,
             seed=self.options.seed,
-            options={"trials": self.options.trials, "model": self.options.model_used},
+            options={
+                "trials": self.options.trials,
+                "model": self.options.model_used,
+                "stop_gain": self.options.stop_gain,
+            },
         )
         try:
             outcome = self._search(session)
-            for sentence in self.proposer.account():
-                self.observer.notice(sentence)
+            if outcome != LITTLE_TO_GAIN:  # which was judged just before
+                self._model = self.proposer.report()
             self._decide(session)
         except KeyboardInterrupt:
             outcome = INTERRUPTED
@@ -152,12 +161,16 @@ class Tuner:
 
     def _search(self, session: int) -> str:
         self._search_started_s = self._clock.elapsed_s
+        stopping = StoppingRule(self.options.stop_gain)
         while (left := self.options.trials - len(self._known)) > 0:
             if self._time_left_s() <= 0:
                 return "time limit"
             batch = self.proposer.next(min(left, self._batch_size()))
             if not batch:
                 return "exhausted"
+            self._model = self.proposer.report()
+            if stopping.is_met(self._model, len(self._known)):
+                return LITTLE_TO_GAIN
             measured = self._measure_and_store(batch, session)
             for schedule in batch:  # in this order, whichever was compiled first: reproducible
                 if schedule in measured:
@@ -185,8 +198,8 @@ class Tuner:
     def _measure(
         self, batch: Sequence[Schedule]
     ) -> Generator[tuple[Schedule, Measurement], None, None]:
-        best_s = _time_s(self._best) * self.options.drop_factor if self._best else None
-        plan = self.options.plan.dropping_above(best_s)
+        best_s = _time_s(self._best) if self._best else None
+        plan = self.options.plan.against(best_s, self.options.drop_factor)
         rendered = {schedule: self._job(schedule) for schedule in batch}
         for schedule, job in rendered.items():
             if isinstance(job, Measurement):
@@ -223,7 +236,7 @@ class Tuner:
     def _race(self, finalists: Sequence[Schedule], session: int) -> None:
         rendered = {schedule: self._job(schedule) for schedule in finalists}
         jobs = [job for job in rendered.values() if isinstance(job, Job)]
-        plan = replace(self.options.plan, drop_above_s=None)
+        plan = self.options.plan.against(None, 1.0)
         results = iter(self.runner.race(jobs, plan, self.options.race_rounds))
         now = utc_now()
         for schedule, job in rendered.items():

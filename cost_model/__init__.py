@@ -10,7 +10,7 @@ from cost_model.table import FindTemplate
 from records.errors import InvalidInputError
 from search_spaces import registry
 
-__all__ = ["DEFAULT", "MODELS", "CostModel", "Prediction", "make_model"]
+__all__ = ["DEFAULT", "FORESEEING", "MODELS", "CostModel", "Prediction", "make_model"]
 
 MODELS: dict[str, str] = {
     "ensemble": "cost_model.ensemble:Ensemble",
@@ -22,6 +22,9 @@ MODELS: dict[str, str] = {
     "random-forest": "cost_model.forest_model:ForestModel",
 }
 DEFAULT = "ensemble"
+
+FORESEEING = frozenset({"ensemble", "gaussian-process"})
+"""Models that know how uncertain predictions move together: what is still to be gained."""
 
 
 def make_model(

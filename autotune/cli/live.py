@@ -104,6 +104,8 @@ def picture(moment: Moment) -> Group:
     facts.add_row("time", _time(moment))
     if progress.done >= progress.trials:
         facts.add_row("now", "racing the fastest again, and the best against the libraries")
+    if progress.model is not None:
+        facts.add_row("model", Text(progress.model.line))
     facts.add_row("best", Text(best(context, progress.best), "green"))
     if moment.last is not None:
         facts.add_row("last", Text(_outcome(moment.last)))

@@ -92,6 +92,22 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         return float(match[1]) * self._units[match[2]]
 
 
+class Percentage(click.ParamType):  # type: ignore[type-arg]
+    """A share, written as `0.5%`: a number alone might be either."""
+
+    name = "percentage"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", str(value).strip())
+        if match is None or not float(match[1]):
+            self.fail(f"{value!r} is no percentage above 0; write 0.5%", param, ctx)
+        return float(match[1]) / 100.0
+
+
 class _OpGroup(CommandGroup):
     noun = "op"
 

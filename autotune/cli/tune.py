@@ -11,7 +11,14 @@ from rich.text import Text
 
 from autotune.cli import EXIT_FAILED_CHECK, EXIT_INTERRUPTED, live, screen, text
 from autotune.cli.interrupts import second_ends_at_once
-from autotune.cli.options import Duration, database_option, device_option, json_option, op_group
+from autotune.cli.options import (
+    Duration,
+    Percentage,
+    database_option,
+    device_option,
+    json_option,
+    op_group,
+)
 from autotune.strategies import DEFAULT as DEFAULT_STRATEGY
 from autotune.strategies import STRATEGIES
 from cost_model import DEFAULT as DEFAULT_MODEL
@@ -67,6 +74,12 @@ command = op_group(
         help="Of this run, such as 90s or 3m.",
     ),
     click.option(
+        "--stop-gain",
+        type=Percentage(),
+        metavar="SHARE",
+        help="End where another 50 trials are expected to gain less, such as 0.5%.",
+    ),
+    click.option(
         "--strategy",
         type=click.Choice(list(STRATEGIES)),
         default=DEFAULT_STRATEGY,
@@ -110,6 +123,9 @@ def _facts(
         yield "schedule", f"{result.best.schedule.template}: {text.knobs(result.best.schedule)}"
     if result.ties:
         yield "ties", f"{len(result.ties)} more that the race could not tell from it"
+    if result.model is not None and progress.done > progress.resumed:
+        for sentence in result.model.sentences():
+            yield "model", sentence
     for notice in notices:
         yield "note", notice
     yield "stored in", str(database)
@@ -126,6 +142,13 @@ def _outcome(result: TuningResult) -> str:
             return f"finished {took}"
         case "exhausted":
             return f"finished {took}: every schedule there is was measured"
+        case "little to gain":
+            expected = result.model.outlook if result.model else ""
+            trials = f"{progress.done:,} of {progress.trials:,} trials"
+            return (
+                f"stopped {took} after {trials}: {expected}; without --stop-gain the same command "
+                "goes on"
+            )
         case "time limit":
             return f"stopped by --time-limit {took}; the same command goes on"
         case _:
@@ -152,5 +175,6 @@ def _as_json(result: TuningResult, database: Path, notices: Sequence[str]) -> di
         "best": text.record_json(result.best) if result.best else None,
         "ties": [text.record_json(record) for record in result.ties],
         "ratios": {name: text.ratio_json(ratio) for name, ratio in result.ratios.items()},
+        "model": result.model.to_json() if result.model else None,
         "notices": list(notices),
     }

@@ -226,9 +226,61 @@ def test_given_schedules_come_first_and_once() -> None:
 
 def test_it_accounts_for_the_model_and_for_what_is_left() -> None:
     proposer = make(make_model("ensemble", 0, find_example), "guided")
-    assert proposer.account() == []
+    assert proposer.report() is None
     run(proposer, 6)
-    followed, further = proposer.account()
-    assert "the cost model is followed" in followed
-    assert "another 50 trials are expected to gain" in further
-    assert make(None).account() == []
+    report = proposer.report()
+    assert report is not None and report.followed
+    assert report.accuracy is not None and report.accuracy > 0.7
+    assert 0 < report.recall.foreseen <= report.recall.met <= 64
+    assert report.within_50 is not None and report.within_90 is not None
+    assert 0.2 < report.within_50 <= report.within_90 <= 1.0
+    assert report.outlook is not None and 0.0 <= report.outlook.left <= 1.0
+    told = " / ".join(report.sentences())
+    assert "the cost model is followed" in told
+    assert "inside their 90 % intervals" in told
+    assert "another 50 trials are expected to gain" in told
+    assert "of pairs right" in report.line
+    make_none = make(None)
+    run(make_none, 2)
+    assert make_none.report() is None
+
+
+@pytest.mark.parametrize(
+    "strategy,oversample,least",
+    [("guided", 1, SPACE.size), ("evolutionary", 1, 300), ("random", 3, 20)],
+)
+def test_it_counts_what_was_weighed_and_left_out(
+    strategy: str, oversample: int, least: int
+) -> None:
+    proposer = make(make_model("ensemble", 0, find_example), strategy, oversample)
+    batches, _ = run(proposer, 4)
+    batches.append(proposer.next(10))
+    report = proposer.report()
+    assert report is not None and report.candidates is not None
+    candidates = report.candidates
+    assert candidates.considered >= least
+    if strategy == "guided":
+        assert candidates.left_out == SPACE.size - sum(map(len, batches))
+    assert 0 < candidates.left_out <= candidates.considered - len(batches[-1])
+    assert f"of {candidates.considered:,} schedules weighed" in " ".join(report.sentences())
+
+
+def test_nothing_is_left_out_of_a_space_that_is_exhausted() -> None:
+    small = UnionSpace([EXAMPLE.space.fixed({"rows": 4, "columns": 4})])
+    strategy = make_strategy("guided", small, 0)
+    model = make_model("ensemble", 0, find_example)
+    proposer = Proposer(strategy, model, Trust(), workload(), TARGET)
+    run(proposer, 12)
+    assert proposer.next(5) == []
+    report = proposer.report()
+    assert report is not None and report.candidates is None and report.outlook is None
+
+
+def test_a_model_that_misleads_says_so_in_its_report() -> None:
+    proposer = make(Oracle(sign=-1.0), oversample=8)
+    run(proposer, 8)
+    report = proposer.report()
+    assert report is not None and not report.followed and report.outlook is None
+    assert report.accuracy is not None and report.accuracy < 0.6
+    assert report.within_90 is None  # it has no notion of intervals
+    assert report.line == "ignored, no better than guessing"

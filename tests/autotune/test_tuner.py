@@ -28,6 +28,7 @@ from autotune.finals import tied
 from autotune.proposer import Proposer
 from autotune.runners import Job
 from autotune.session import Clock, Context, Progress, SilentObserver, TuningOptions
+from autotune.stopping import LEAST
 from autotune.strategies import STRATEGIES, make_strategy
 from autotune.timing import TimingPlan
 from cost_model import DEFAULT as DEFAULT_MODEL
@@ -124,6 +125,35 @@ def test_a_small_space_is_exhausted(database: TuningDatabase, runner: Watched, m
     assert outcomes(database) == ["exhausted"]
 
 
+def test_little_to_gain_ends_a_session_and_a_later_one_goes_on(
+    database: TuningDatabase, runner: Watched
+) -> None:
+    registry.register_template(Adder(largest=1 << 16, unrolls=range(1, 13)))
+    stopped = tune(database, runner, trials=150, model=DEFAULT_MODEL, stop_gain=1.0, finalists=2)
+    assert stopped.outcome == "little to gain"
+    assert LEAST <= stopped.progress.done < 100
+    assert stopped.progress.done == len(runner.measured)
+    assert stopped.model is not None and stopped.model.outlook is not None
+    assert stopped.model.outlook.gain < 1.0
+    assert stopped.best is not None and stopped.best.kind is Kind.FINAL
+    going_on = tune(database, runner, trials=stopped.progress.done + 5, model=DEFAULT_MODEL)
+    assert (going_on.outcome, going_on.progress.resumed) == ("finished", stopped.progress.done)
+    assert outcomes(database) == ["little to gain", "finished"]
+
+
+def test_progress_tells_of_the_model_once_it_has_a_part(
+    database: TuningDatabase, runner: Watched
+) -> None:
+    registry.register_template(Adder(largest=1 << 16, unrolls=range(1, 13)))
+    observer = Diary()
+    result = tune(database, runner, trials=60, model=DEFAULT_MODEL, observer=observer)
+    reports = [progress.model for _, progress in observer.seen]
+    assert reports[0] is None
+    assert reports[-1] is not None and reports[-1].accuracy is not None
+    assert result.model is not None and result.model.candidates is not None
+    assert tune(database, runner, trials=70, model="none").model is None
+
+
 def test_time_limit_keeps_time_for_the_race_and_for_what_comes_after(
     database: TuningDatabase, runner: Watched
 ) -> None:
@@ -158,6 +188,9 @@ def test_without_time_nothing_is_measured(database: TuningDatabase, runner: Watc
         {"time_limit_s": 0.0},
         {"time_limit_s": float("nan")},
         {"strategy": "psychic"},
+        {"stop_gain": 0.0},
+        {"stop_gain": 0.01, "strategy": "genetic"},
+        {"stop_gain": 0.01, "model": "xgboost"},
         {"model": "oracle"},
     ],
 )
@@ -582,16 +615,8 @@ def test_a_model_has_a_part_where_the_strategy_lets_it(
     assert any("no cost model has a part" in each for each in observer.notices) == (
         model is not None and used == "none"
     )
-    tune(
-        database,
-        runner,
-        trials=20,
-        strategy=strategy,
-        model=model,
-        proposer=proposer,
-        observer=observer,
-    )
-    assert any("cost model is followed" in each for each in observer.notices) == (used != "none")
+    result = tune(database, runner, trials=20, strategy=strategy, model=model, proposer=proposer)
+    assert (result.model is not None) == (used != "none")
     assert query(database, "SELECT options ->> 'model' FROM sessions") == [(used,)]
 
 

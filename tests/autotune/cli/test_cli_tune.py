@@ -57,6 +57,27 @@ def test_a_time_limit_says_how_to_go_on(run: Run) -> None:
     assert outcome.json["outcome"] == "time limit"
 
 
+def test_little_to_gain_says_so_and_the_model_shows_its_work(run: Run) -> None:
+    words = ("tune", *LONG[1:], "--no-compare", "--trials", "90", "--stop-gain", "1000%")
+    outcome = run(*words)
+    assert outcome.code == 0, outcome.err
+    assert "of 90 trials: another 50 trials are expected to gain" in outcome.out
+    assert "without --stop-gain the same command goes on" in outcome.out
+    assert "the cost model is followed" in outcome.out
+    assert "inside their 90 % intervals" in outcome.out
+    assert "were left out" in outcome.out
+    told = run("tune", *LONG[1:], "--no-compare", "--trials", "90", "--json").json["model"]
+    assert told["followed"] and 0.0 <= told["outlook"]["gain"]
+    assert told["candidates"]["left_out"] < told["candidates"]["considered"]
+
+
+@pytest.mark.parametrize("share", ["0.5", "0%", "much"])
+def test_a_gain_to_stop_at_is_a_percentage(run: Run, share: str) -> None:
+    outcome = run("tune", *STEADY, "--stop-gain", share)
+    assert outcome.code == 2
+    assert "write 0.5%" in outcome.err
+
+
 def test_nothing_that_works_is_a_failed_check(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     workload, target = matmul(m=16, n=16, k=16), Target.of("sim", "broken", "sim", {})
     progress = Progress(7, 7, 0, Counter({Status.CRASHED: 7}), None, 3.0, None)
@@ -74,7 +95,7 @@ def test_json_is_all_there_is_on_stdout(run: Run, tuned: Path) -> None:
     assert outcome.err == ""
     assert set(outcome.json) == {
         "workload", "target", "outcome", "database", "trials", "resumed", "counts", "elapsed_s",
-        "best", "ties", "ratios", "notices",
+        "best", "ties", "ratios", "model", "notices",
     }  # fmt: skip
     assert outcome.json["counts"] == {"ok": TRIALS}
     assert outcome.json["best"]["gflops"] > 0

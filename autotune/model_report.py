@@ -1,0 +1,107 @@
+"""What a cost model did for a search, in numbers and in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cost_model.judgement import Judgement
+from cost_model.outlook import FASTER, Outlook
+from cost_model.track_record import TOP, WINDOW, Recall
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Schedules that the model weighed when it last chose: all of a space of up to 20,000, else a
+    pool of the promising. `left_out` are not measured; of those it expects `failing` to fail."""
+
+    considered: int
+    left_out: int
+    failing: int
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """How right the model was on trials that it predicted before they were measured, of which the
+    last `WINDOW` count, what it left out, and what it expects of going on.
+
+    `accuracy`: share of pairs in the right order, those further apart counting more. `recall`: of
+    the trials that came among the `TOP` fastest, how many were expected there. `within_50` and
+    `within_90`: share of times inside the intervals that should hold 50 and 90 %. `None`: not known
+    (yet), or the model has no notion of it. `verdict`: a sentence.
+    """
+
+    followed: bool
+    verdict: str
+    accuracy: float | None
+    recall: Recall
+    within_50: float | None
+    within_90: float | None
+    candidates: Candidates | None
+    outlook: Outlook | None
+
+    @classmethod
+    def of(
+        cls, judgement: Judgement, candidates: Candidates | None, outlook: Outlook | None
+    ) -> ModelReport:
+        trust, record = judgement.trust, judgement.track_record
+        return cls(
+            trust.trusted,
+            trust.reason,
+            None if math.isnan(trust.accuracy) else trust.accuracy,
+            record.recall,
+            record.coverage(0.5),
+            record.coverage(0.9),
+            candidates,
+            outlook,
+        )
+
+    @property
+    def line(self) -> str:
+        """All of it in a few words."""
+        if not self.followed:
+            return "ignored, no better than guessing"
+        parts = []
+        if self.accuracy is not None:
+            parts.append(f"{self.accuracy:.0%} of pairs right")
+        if self.recall.met:
+            parts.append(f"{self.recall.foreseen} of {self.recall.met} in the top {TOP} foreseen")
+        if self.within_90 is not None:
+            parts.append(f"{self.within_90:.0%} within 90 %")
+        if self.outlook is not None:
+            parts.append(f"{self.outlook.trials} more: +{self.outlook.gain:.1%}")
+        return ", ".join(parts) or "no prediction to judge yet"
+
+    def sentences(self) -> Iterator[str]:
+        """One thing each, for people."""
+        yield self.verdict
+        if self.recall.met:
+            yield (
+                f"of the last {WINDOW} trials {self.recall.met} came among the {TOP} fastest; "
+                f"{self.recall.foreseen} of them had been expected there"
+            )
+        if self.within_50 is not None and self.within_90 is not None:
+            yield (
+                f"{self.within_50:.0%} of times were inside their 50 % intervals, "
+                f"{self.within_90:.0%} inside their 90 % intervals"
+            )
+        if self.candidates is not None:
+            yield self._left_out(self.candidates)
+        if self.outlook is not None:
+            yield str(self.outlook)
+
+    def _left_out(self, candidates: Candidates) -> str:
+        share = candidates.left_out / candidates.considered
+        failing = f", {candidates.failing:,} as likely failures" if candidates.failing else ""
+        said = f"of {candidates.considered:,} schedules weighed {share:.1%} were left out{failing}"
+        if self.outlook is None:
+            return said
+        return (
+            f"{said}; the chance that one more than {FASTER:.0%} faster is among them is about "
+            f"{self.outlook.left:.0%}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
