@@ -8,6 +8,8 @@ from functools import cache
 from math import comb
 
 CONFIDENCE = 0.95
+BEATEN = 0.875
+"""One-sided; three runs reach it. It decides only how long to measure, and is looked at often."""
 
 
 def relative_interval(times_s: Sequence[float], confidence: float = CONFIDENCE) -> float | None:
@@ -25,6 +27,12 @@ def relative_interval(times_s: Sequence[float], confidence: float = CONFIDENCE) 
     ordered = sorted(times_s)
     median = statistics.median(ordered)
     return max(median - ordered[rank - 1], ordered[-rank] - median) / median
+
+
+def median_above(times_s: Sequence[float], bound_s: float, confidence: float = BEATEN) -> bool:
+    """Whether the true median lies above `bound_s`, by the lower end of such an interval."""
+    rank = _rank(len(times_s), 2.0 * confidence - 1.0)
+    return rank > 0 and sorted(times_s)[rank - 1] > bound_s
 
 
 @cache

@@ -17,7 +17,7 @@ from autotune.confidence import relative_interval
 from autotune.disturbance import Timed, calm, on_this_host
 from autotune.problems import checker
 from autotune.runners import Job
-from autotune.timing import TimingPlan
+from autotune.timing import TimingPlan, Verdict
 from records.canonical import Value
 from records.errors import AutotuneError, CompileError, DeviceError
 from records.measurement import Measurement, Status
@@ -279,26 +279,19 @@ def _since(started_s: float) -> float:
 
 
 def _repeat(contestant: _Contestant, plan: TimingPlan) -> None:
-    """Timed runs until the interval is narrow, the candidate is dropped, or a bound is reached.
+    """Timed runs until the plan has seen enough, or the budget is used up.
 
     Looking at the interval after every run makes its true confidence somewhat less than nominal;
     it decides only how long to measure. Who wins is decided by a race.
     """
     started_s = time.perf_counter()
-    times_s = contestant.times_s
-    while len(times_s) < max(1, plan.max_runs):
+    verdict = Verdict.OPEN
+    while verdict is Verdict.OPEN:
         contestant.timed_run()
-        if plan.drop_above_s is not None and len(times_s) >= plan.drop_runs:
-            contestant.dropped = min(times_s) > plan.drop_above_s
-        if contestant.dropped or time.perf_counter() - started_s >= plan.budget_s:
-            return
-        if len(times_s) >= plan.min_runs and _is_narrow(times_s, plan.interval):
-            return
-
-
-def _is_narrow(times_s: Sequence[float], interval: float) -> bool:
-    reached = relative_interval(times_s)
-    return reached is not None and reached <= interval
+        verdict = plan.verdict(contestant.times_s)
+        if time.perf_counter() - started_s >= plan.budget_s:
+            break
+    contestant.dropped = verdict is Verdict.DROPPED
 
 
 def _turns(plan: TimingPlan, rounds: int) -> Iterator[tuple[int, bool]]:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotune.confidence import relative_interval
+from autotune.confidence import median_above, relative_interval
 
 TIMES = st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=80)
 
@@ -43,3 +43,21 @@ def test_it_covers_the_true_median_of_a_skewed_distribution(count: int) -> None:
         assert interval is not None
         covered += abs(np.median(sample) - true_median) <= interval * np.median(sample)
     assert covered / 1000 > 0.94
+
+
+@pytest.mark.parametrize(("count", "rank"), [(3, 1), (5, 1), (6, 2), (9, 3), (20, 7)])
+def test_the_median_is_above_what_enough_runs_are_above(count: int, rank: int) -> None:
+    """Ranks of a one-sided bound of 7/8, from the binomial distribution."""
+    times_s = [float(place) for place in range(1, count + 1)]
+    assert median_above(times_s, rank - 0.5)
+    assert not median_above(times_s, rank + 0.5)
+
+
+def test_two_runs_are_not_enough_to_say_so() -> None:
+    assert not median_above([2.0, 2.0], 1.0)
+
+
+def test_equals_are_taken_for_slower_once_in_eight_times_at_three_runs() -> None:
+    random = np.random.default_rng(0)
+    taken = [median_above(list(sample), 1.0) for sample in random.normal(1.0, 0.1, (4000, 3))]
+    assert np.mean(taken) == pytest.approx(1 / 8, abs=0.02)

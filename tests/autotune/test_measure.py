@@ -114,6 +114,16 @@ def test_the_clearly_slow_are_dropped(limit_s: float | None, dropped: bool | Non
     assert backend.told().count("poison") == (1 if dropped else 2)
 
 
+@pytest.mark.parametrize(("best_s", "runs"), [(0.9e-3, 3), (1.1e-3, 6), (None, 6)])
+def test_three_runs_are_enough_to_be_beaten(best_s: float | None, runs: int) -> None:
+    backend = Recorder()
+    measurement = one(backend, plan=PLAN.against(best_s, drop_factor=1.5))
+    assert measurement.is_ok
+    assert len(measurement.times_s) == runs
+    assert measurement.detail("dropped") is None
+    assert backend.told().count("poison") == 2
+
+
 @pytest.mark.parametrize(("time_s", "launches"), [(1e-3, 1), (60e-6, 2), (3e-6, 34), (1e-8, 100)])
 def test_short_kernels_are_launched_several_times_a_run(time_s: float, launches: int) -> None:
     measurement = one(Recorder(time_s))
