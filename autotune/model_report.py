@@ -29,8 +29,10 @@ class ModelReport:
 
     `accuracy`: share of pairs in the right order, those further apart counting more. `recall`: of
     the trials that came among the `TOP` fastest, how many were expected there. `within_50` and
-    `within_90`: share of times inside the intervals that should hold 50 and 90 %. `None`: not known
-    (yet), or the model has no notion of it. `verdict`: a sentence.
+    `within_90`: share of times inside the intervals that should hold 50 and 90 %; `widening`: the
+    factor by which the latter should have been wider. Spreads are of the expected time: what runs
+    scatter comes on top. `None`: not known (yet), or the model has no notion of it. `verdict`: a
+    sentence.
     """
 
     followed: bool
@@ -39,6 +41,7 @@ class ModelReport:
     recall: Recall
     within_50: float | None
     within_90: float | None
+    widening: float | None
     candidates: Candidates | None
     outlook: Outlook | None
 
@@ -54,6 +57,7 @@ class ModelReport:
             record.recall,
             record.coverage(0.5),
             record.coverage(0.9),
+            record.widening(0.9),
             candidates,
             outlook,
         )
@@ -82,10 +86,11 @@ class ModelReport:
                 f"of the last {WINDOW} trials {self.recall.met} came among the {TOP} fastest; "
                 f"{self.recall.foreseen} of them had been expected there"
             )
-        if self.within_50 is not None and self.within_90 is not None:
+        if self.within_50 is not None and self.within_90 is not None and self.widening is not None:
             yield (
                 f"{self.within_50:.0%} of times were inside their 50 % intervals, "
-                f"{self.within_90:.0%} inside their 90 % intervals"
+                f"{self.within_90:.0%} inside their 90 % intervals, which should have been "
+                f"{self.widening:.1f} × as wide"
             )
         if self.candidates is not None:
             yield self._left_out(self.candidates)
@@ -95,7 +100,8 @@ class ModelReport:
     def _left_out(self, candidates: Candidates) -> str:
         share = candidates.left_out / candidates.considered
         failing = f", {candidates.failing:,} as likely failures" if candidates.failing else ""
-        said = f"of {candidates.considered:,} schedules weighed {share:.1%} were left out{failing}"
+        weighed = f"of {candidates.considered:,} schedules weighed last"
+        said = f"{weighed} {share:.1%} were left out{failing}"
         if self.outlook is None:
             return said
         return (

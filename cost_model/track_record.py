@@ -92,8 +92,18 @@ class TrackRecord:
         """
         if not self._deviations:
             return None
-        width = NormalDist().inv_cdf(0.5 + share / 2.0)
-        return float(np.mean(np.array(self._deviations) <= width))
+        return float(np.mean(np.array(self._deviations) <= _half_width(share)))
+
+    def widening(self, share: float) -> float | None:
+        """By which factor that interval would have to be wider to have held as many."""
+        if not self._deviations:
+            return None
+        return float(np.quantile(np.array(self._deviations), share) / _half_width(share))
+
+
+def _half_width(share: float) -> float:
+    """Of the interval that holds that share of a normal distribution, in deviations."""
+    return NormalDist().inv_cdf(0.5 + share / 2.0)
 
 
 def _among_top(merits: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -262,7 +262,7 @@ def test_it_counts_what_was_weighed_and_left_out(
     if strategy == "guided":
         assert candidates.left_out == SPACE.size - sum(map(len, batches))
     assert 0 < candidates.left_out <= candidates.considered - len(batches[-1])
-    assert f"of {candidates.considered:,} schedules weighed" in " ".join(report.sentences())
+    assert f"of {candidates.considered:,} schedules weighed last" in " ".join(report.sentences())
 
 
 def test_nothing_is_left_out_of_a_space_that_is_exhausted() -> None:

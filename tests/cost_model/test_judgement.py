@@ -80,6 +80,8 @@ def test_intervals_hold_what_they_should_only_where_spreads_are_right(
     assert least <= most_of_them <= most
     assert half < most_of_them
     assert (0.35 < half < 0.65) == (claimed == 0.1)
+    widening = record.widening(0.9)
+    assert widening is not None and 0.7 < widening * claimed / 0.1 < 1.4
 
 
 def test_who_knows_foresees_all_of_the_fastest_and_who_errs_few() -> None:
