@@ -196,7 +196,8 @@ def make_proposer(
     if options.model not in (None, NO_MODEL, options.model_used):
         observer.notice(f"{options.strategy} follows measurements alone: no cost model has a part")
     model = None if options.model_used == NO_MODEL else make_model(options.model_used, options.seed)
-    known = list(store.records(target=target, op=workload.op, kinds={Kind.SEARCH}))
+    kinds = {Kind.SEARCH, Kind.HEAT}
+    known = list(store.records(target=target, op=workload.op, kinds=kinds))
     earlier = [record for record in known if record.workload != workload]
     strategy = make_strategy(options.strategy, space, options.seed)
     if not known and model is not None and options.strategy == DEFAULT_STRATEGY:

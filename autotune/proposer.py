@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from autotune.model_report import Candidates, ModelReport
-from autotune.strategies.base import SearchStrategy
+from autotune.strategies.base import RunsHeats, SearchStrategy
 from cost_model.acquisition import DEFAULT, choose
 from cost_model.base import CostModel, Prediction
 from cost_model.judgement import Judgement
-from cost_model.outlook import outlook, promising
+from cost_model.outlook import believed, promising
 from cost_model.trust import Trust
 from records.measurement import Measurement
 from records.record import TuningRecord
@@ -130,6 +130,7 @@ class Proposer:
         self._first = list(first)
         self._earlier = list(earlier)
         self._records: list[TuningRecord] = []
+        self._heats: dict[Schedule, int] = {}  # where a heat's record stands
         self._waiting: list[Schedule] = []  # asked of the strategy, not yet proposed
         self._proposed = 0
         self._pending: set[Schedule] = set()  # proposed last and not yet told
@@ -152,14 +153,33 @@ class Proposer:
         self._expect(chosen)
         return chosen
 
-    def tell(self, schedule: Schedule, measurement: Measurement) -> None:
-        """Take a result, of this session or of an earlier one of the same workload."""
-        self._strategy.tell(schedule, measurement)
+    @property
+    def heat_runs(self) -> int | None:
+        """Timed runs of what `next` gives; `None`: as many as the timing plan says."""
+        return self._strategy.heat_runs if isinstance(self._strategy, RunsHeats) else None
+
+    def promote(self, n: int) -> Sequence[Schedule]:
+        """At most `n` schedules that won their heats, to be measured as the timing plan says."""
+        return self._strategy.promote(n) if isinstance(self._strategy, RunsHeats) else []
+
+    def tell(self, schedule: Schedule, measurement: Measurement, *, heat: bool = False) -> None:
+        """Take a result, of this session or of an earlier one of the same workload.
+
+        A later one of the same schedule stands in place of that of its heat.
+        """
+        if heat and isinstance(self._strategy, RunsHeats):
+            self._strategy.tell_heat(schedule, measurement)
+        else:
+            self._strategy.tell(schedule, measurement)
         self._waiting = [each for each in self._waiting if each != schedule]
         self._first = [each for each in self._first if each != schedule]
-        self._records.append(
-            TuningRecord(self._workload, self._target, schedule, measurement, created_at="")
-        )
+        record = TuningRecord(self._workload, self._target, schedule, measurement, created_at="")
+        if schedule in self._heats:
+            self._records[self._heats.pop(schedule)] = record
+        else:
+            self._records.append(record)
+        if heat:
+            self._heats[schedule] = len(self._records) - 1
         self._pending.discard(schedule)
         self._judgement.tell(schedule, measurement)
 
@@ -182,19 +202,19 @@ class Proposer:
             return ModelReport.of(self._judgement, None, None)
         offer = self._offer(self._asked, self._guide)
         schedules, free, prediction = offer.schedules, offer.free, offer.prediction
-        if not free.any():
+        untried = int(free.sum())
+        if not untried:
             return ModelReport.of(self._judgement, None, None)
         works = prediction.works
         failing = 0 if works is None else int((works[free] < 0.5).sum())
-        left_out = max(0, int(free.sum()) - len(self._pending))
+        left_out = max(0, untried - len(self._pending))
         candidates = Candidates(len(free), left_out, failing)
         best = [schedules[place] for place in promising(prediction, free)]
-        further = outlook(
-            self._guide.prediction(best),
-            FURTHER_TRIALS,
-            np.random.default_rng((self._seed, len(self._records))),
-            self._judgement.promises.kept,
-        )
+        rng = np.random.default_rng((self._seed, len(self._records)))
+        further = believed(self._guide.prediction(best), FURTHER_TRIALS, rng)
+        if further is not None:
+            promises = self._judgement.promises
+            further = promises.corrected(further, len(self._records), untried)
         return ModelReport.of(self._judgement, candidates, further)
 
     def _offer(self, asked: ModelScore, guide: ModelScore) -> _Offer:

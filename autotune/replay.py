@@ -13,17 +13,19 @@ import numpy as np
 from autotune.api import OVERSAMPLE
 from autotune.proposer import Proposer
 from autotune.recorded import RecordedSpace
-from autotune.recordings.noise import MeasuredNoise
+from autotune.recordings.noise import FIVE_RUNS, MeasuredNoise
 from autotune.session import BATCH, NO_MODEL
 from autotune.strategies import DEFAULT, GUIDED, PRUNED, STRATEGIES, make_strategy
 from autotune.strategies.spaces import SearchableSpace
+from autotune.timing import TimingPlan
 from autotune.warm_start import winners
 from cost_model import DEFAULT as DEFAULT_MODEL
 from cost_model import MODELS, make_model
 from cost_model.table import StatsSource
 from cost_model.trust import Trust
 from records.errors import InvalidInputError
-from records.record import TuningRecord
+from records.record import Kind, TuningRecord
+from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 
@@ -57,7 +59,8 @@ BAYESIAN = ("gaussian-process", "random-forest")
 
 def default_policies() -> list[Policy]:
     """What `autotune tune` does by default, Bayesian ones, and all that need no model."""
-    alone = [name for name in STRATEGIES if name not in (DEFAULT, "exhaustive")]
+    unlike = (DEFAULT, "exhaustive", "racing")  # a recorded time is one whatever the runs
+    alone = [name for name in STRATEGIES if name not in unlike]
     guided = [Policy(DEFAULT, model) for model in (DEFAULT_MODEL, *BAYESIAN)]
     return [*guided, *map(Policy, alone)]
 
@@ -66,11 +69,33 @@ def default_policies() -> list[Policy]:
 class Replayed:
     """One search. `fractions`: optimum over best found after 1, 2, … trials, 0 before any worked.
 
-    `elapsed_s`: wall time of the whole search, which waits for no device.
+    `elapsed_s`: wall time of the whole search, which waits for no device. `runs`: timed runs of
+    kernels until then, after each trial; a failure counts as one.
     """
 
     fractions: tuple[float, ...]
     elapsed_s: float
+    runs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Trials with the noise that was measured, timed by `plan`.
+
+    They are dropped and beaten as the tuner has it where `drop_factor` is given, which is
+    `TuningOptions.drop_factor`; else every trial takes all its runs.
+    """
+
+    noise: MeasuredNoise
+    plan: TimingPlan = FIVE_RUNS
+    drop_factor: float | None = None
+
+    def plan_beside(self, best_s: float | None, heat_runs: int | None) -> TimingPlan:
+        if heat_runs is not None:
+            return self.plan.heat(heat_runs)
+        if self.drop_factor is None:
+            return self.plan
+        return self.plan.against(best_s, self.drop_factor)
 
 
 def replay(
@@ -80,28 +105,33 @@ def replay(
     seed: int,
     *,
     batch: int = BATCH,
-    noise: MeasuredNoise | None = None,
+    noise: MeasuredNoise | Repeats | None = None,
     earlier: Sequence[TuningRecord] = (),
 ) -> Replayed:
     """Search as the tuner does, the recording answering.
 
     A trial is a schedule proposed, whether it works or not; fewer than `trials` where the space
-    is exhausted. With noise the best is what the trials make seem so, and counts with its
-    recorded time. `earlier`: records of other workloads or targets, which the model knows.
-    Nothing survives from one call to the next.
+    is exhausted. With noise the best is what the trials make seem so, a heat only where there is
+    no full trial, and counts with its recorded time. `earlier`: records of other workloads or
+    targets, which the model knows. Nothing survives from one call to the next.
     """
     started_s = time.perf_counter()
-    best_s, fraction = float("inf"), 0.0
-    fractions: list[float] = []
+    best, fraction = (True, float("inf")), 0.0
+    fractions: dict[Schedule, float] = {}
+    runs: dict[Schedule, int] = {}
+    done = 0
     for record in searched(
         policy, recorded, trials, seed, batch=batch, noise=noise, earlier=earlier
     ):
         time_s = record.measurement.time_s
-        if time_s is not None and time_s < best_s:
-            best_s = time_s
-            fraction = recorded.optimum_s / (recorded.measure(record.schedule).time_s or best_s)
-        fractions.append(fraction)
-    return Replayed(tuple(fractions), time.perf_counter() - started_s)
+        if time_s is not None and (record.kind is Kind.HEAT, time_s) < best:
+            best = record.kind is Kind.HEAT, time_s
+            fraction = recorded.optimum_s / (recorded.measure(record.schedule).time_s or time_s)
+        done += max(1, len(record.measurement.times_s))
+        last = record.schedule if record.schedule not in runs else next(reversed(runs))
+        fractions[last], runs[last] = fraction, done  # a promotion belongs to the trial before
+    elapsed_s = time.perf_counter() - started_s
+    return Replayed(tuple(fractions.values()), elapsed_s, tuple(runs.values()))
 
 
 def searched(
@@ -111,24 +141,53 @@ def searched(
     seed: int,
     *,
     batch: int = BATCH,
-    noise: MeasuredNoise | None = None,
+    noise: MeasuredNoise | Repeats | None = None,
     earlier: Sequence[TuningRecord] = (),
 ) -> Iterator[TuningRecord]:
-    """The trials of that search, one after the other."""
-    measure = recorded.measure
-    if noise is not None:
-        measure = partial(noise.measure, rng=np.random.default_rng((seed, 1)))
+    """The trials of that search, one after the other: its heats too, if it has any."""
+    repeats = Repeats(noise) if isinstance(noise, MeasuredNoise) else noise
+    device = _Device(recorded, repeats, np.random.default_rng((seed, 1)))
     proposer = make_proposer(policy, recorded, seed, earlier)
     if earlier:
         proposer.refit()
     done = 0
     while done < trials and (chosen := proposer.next(min(batch, trials - done))):
-        for schedule in chosen:
-            measurement = measure(schedule)
-            proposer.tell(schedule, measurement)
-            yield TuningRecord(recorded.workload, recorded.target, schedule, measurement, "")
+        for record in device.measured(chosen, proposer.heat_runs):
+            proposer.tell(record.schedule, record.measurement, heat=record.kind is Kind.HEAT)
+            yield record
+        for record in device.measured(proposer.promote(batch)):
+            proposer.tell(record.schedule, record.measurement)
+            yield record
         done += len(chosen)
         proposer.refit()
+
+
+class _Device:
+    """A recording as the device of one search."""
+
+    def __init__(
+        self, recorded: RecordedSpace, repeats: Repeats | None, rng: np.random.Generator
+    ) -> None:
+        self._recorded = recorded
+        self._repeats = repeats
+        self._rng = rng
+        self._best_s: float | None = None
+
+    def measured(
+        self, schedules: Sequence[Schedule], heat_runs: int | None = None
+    ) -> Iterator[TuningRecord]:
+        """A record each, beside the best before; what fails in a heat has failed."""
+        measure = self._recorded.measure
+        if self._repeats is not None:
+            plan = self._repeats.plan_beside(self._best_s, heat_runs)
+            measure = partial(self._repeats.noise.measure, rng=self._rng, plan=plan)
+        for schedule in schedules:
+            measurement = measure(schedule)
+            kind = Kind.HEAT if heat_runs is not None and measurement.is_ok else Kind.SEARCH
+            if measurement.time_s is not None and kind is Kind.SEARCH:
+                self._best_s = min(self._best_s or measurement.time_s, measurement.time_s)
+            target = self._recorded.target
+            yield TuningRecord(self._recorded.workload, target, schedule, measurement, "", kind)
 
 
 def mean_at(curves: Sequence[Sequence[float]], trials: int) -> float:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from autotune.recorded import RecordedSpace
 from autotune.runners import Job
-from autotune.timing import TimingPlan
+from autotune.timing import TimingPlan, Verdict
 from records.canonical import Items, freeze
 from records.errors import InvalidInputError
 from records.measurement import Measurement
@@ -38,7 +38,7 @@ class ReplayRunner:
 
     def measure(self, jobs: Sequence[Job], plan: TimingPlan) -> Iterator[tuple[Job, Measurement]]:
         for job in jobs:
-            yield job, _dropped(self._answer(job, plan), plan)
+            yield job, _by(plan, self._answer(job, plan))
 
     def race(self, jobs: Sequence[Job], plan: TimingPlan, rounds: int) -> list[Measurement]:
         answers = [self._answer(job, plan) for job in jobs]
@@ -57,13 +57,21 @@ class ReplayRunner:
         return replace(found, environment=self.environment(plan))
 
 
-def _dropped(answer: Measurement, plan: TimingPlan) -> Measurement:
-    """What a device would have measured of a schedule that is clearly slower than the best."""
-    limit_s = plan.drop_above_s
-    if limit_s is None or not answer.is_ok or min(answer.times_s) <= limit_s:
+def _by(plan: TimingPlan, answer: Measurement) -> Measurement:
+    """No more of the recorded times than a device would have measured under the plan.
+
+    The times come over and over where they are too few to drop a schedule by.
+    """
+    if not answer.is_ok:
         return answer
-    details = freeze({**dict(answer.details), "dropped": True})
-    return replace(_of_runs(answer, plan.drop_runs), details=details)
+    for runs in range(1, max(len(answer.times_s), plan.drop_runs) + 1):
+        timed = _of_runs(answer, runs)
+        verdict = plan.verdict(timed.times_s)
+        if verdict is Verdict.DROPPED:
+            return replace(timed, details=freeze({**dict(answer.details), "dropped": True}))
+        if verdict is not Verdict.OPEN:
+            return timed
+    return answer
 
 
 def _of_runs(answer: Measurement, runs: int) -> Measurement:

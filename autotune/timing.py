@@ -65,6 +65,10 @@ class TimingPlan:
             return replace(self, drop_above_s=None, beaten_above_s=None)
         return replace(self, drop_above_s=drop_factor * best_s, beaten_above_s=best_s)
 
+    def heat(self, runs: int) -> TimingPlan:
+        """So many runs and no more, whoever is faster."""
+        return replace(self.against(None, 1.0), min_runs=runs, max_runs=runs)
+
     def verdict(self, times_s: Sequence[float]) -> Verdict:
         """After one or more timed runs; the budget is the caller's to watch."""
         runs = len(times_s)

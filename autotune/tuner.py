@@ -25,6 +25,7 @@ from autotune.session import (
     TuningResult,
 )
 from autotune.stopping import StoppingRule
+from autotune.timing import TimingPlan
 from records.errors import DatabaseError
 from records.measurement import Measurement, Status
 from records.record import Kind, TuningRecord, utc_now
@@ -130,8 +131,27 @@ class Tuner:
                 believed = raced.get(schedule, measurement)
                 self._note(self._record(schedule, believed, Kind.SEARCH))
                 self.proposer.tell(schedule, measurement)
+        for record in self._earlier_heats():
+            self._note(record)
+            self.proposer.tell(record.schedule, record.measurement, heat=True)
         self._resumed = len(self._known)
         self.proposer.refit()
+
+    def _earlier_heats(self) -> list[TuningRecord]:
+        """Of a search that runs heats too; for any other they are no trials."""
+        if self.proposer.heat_runs is None:
+            return []
+        heats = self.database.records(self.workload, self.runner.target, kinds={Kind.HEAT})
+        newest = {
+            record.schedule: record
+            for record in heats
+            if record.measurement.environment == self._environment
+        }
+        return [
+            record
+            for schedule, record in newest.items()
+            if schedule in self.space and schedule not in self._known
+        ]
 
     def _in_a_session(self) -> str:
         session = self.database.start_session(
@@ -171,35 +191,50 @@ class Tuner:
             self._model = self.proposer.report()
             if stopping.is_met(self._model, len(self._known)):
                 return LITTLE_TO_GAIN
-            measured = self._measure_and_store(batch, session)
-            for schedule in batch:  # in this order, whichever was compiled first: reproducible
-                if schedule in measured:
-                    self.proposer.tell(schedule, measured[schedule])
+            self._try(batch, session, self.proposer.heat_runs)
+            if self._time_left_s() > 0:
+                self._try(self.proposer.promote(self.options.batch), session)
             for notice in self.proposer.refit():
                 self.observer.notice(notice)
         return "finished"
 
+    def _try(self, batch: Sequence[Schedule], session: int, heat_runs: int | None = None) -> None:
+        """Measure, store and tell; in a heat where `heat_runs` says so."""
+        records = self._measure_and_store(batch, session, heat_runs)
+        for schedule in batch:  # in this order, whichever was compiled first: reproducible
+            if schedule in records:
+                record = records[schedule]
+                self.proposer.tell(schedule, record.measurement, heat=record.kind is Kind.HEAT)
+
     def _measure_and_store(
-        self, batch: Sequence[Schedule], session: int
-    ) -> dict[Schedule, Measurement]:
-        """A row each before the next launch; only some of the batch where time runs out."""
-        measured = {}
-        with closing(self._measure(batch)) as measuring:
+        self, batch: Sequence[Schedule], session: int, heat_runs: int | None
+    ) -> dict[Schedule, TuningRecord]:
+        """A row each before the next launch; only some of the batch where time runs out.
+
+        What fails in a heat has failed.
+        """
+        records = {}
+        with closing(self._measure(batch, self._plan(heat_runs))) as measuring:
             for schedule, measurement in measuring:
-                record = self._record(schedule, measurement, Kind.SEARCH)
+                is_heat = heat_runs is not None and measurement.is_ok
+                record = self._record(schedule, measurement, Kind.HEAT if is_heat else Kind.SEARCH)
                 self.database.add(record, session)
-                measured[schedule] = measurement
+                records[schedule] = record
                 self._note(record)
                 self.observer.trial(record, self.progress)
                 if self._time_left_s() <= 0:
                     break
-        return measured
+        return records
+
+    def _plan(self, heat_runs: int | None) -> TimingPlan:
+        if heat_runs is not None:
+            return self.options.plan.heat(heat_runs)
+        best_s = _time_s(self._best) if self._best else None
+        return self.options.plan.against(best_s, self.options.drop_factor)
 
     def _measure(
-        self, batch: Sequence[Schedule]
+        self, batch: Sequence[Schedule], plan: TimingPlan
     ) -> Generator[tuple[Schedule, Measurement], None, None]:
-        best_s = _time_s(self._best) if self._best else None
-        plan = self.options.plan.against(best_s, self.options.drop_factor)
         rendered = {schedule: self._job(schedule) for schedule in batch}
         for schedule, job in rendered.items():
             if isinstance(job, Measurement):
@@ -225,7 +260,11 @@ class Tuner:
     def _finalists(self) -> list[Schedule]:
         """The fastest few that the database knows; none where the first of them was raced."""
         ranking = self.database.ranking(
-            self.workload, self.runner.target, self.options.finalists, accept=self._is_current
+            self.workload,
+            self.runner.target,
+            self.options.finalists,
+            include_heats=True,
+            accept=self._is_current,
         )
         if not ranking:
             return []
@@ -246,9 +285,9 @@ class Tuner:
 
     def _note(self, record: TuningRecord) -> None:
         self._known[record.schedule] = record.measurement
-        if record.measurement.is_ok and (
-            self._best is None or _time_s(record) < _time_s(self._best)
-        ):
+        if record.kind is Kind.HEAT or not record.measurement.is_ok:
+            return
+        if self._best is None or _time_s(record) < _time_s(self._best):
             self._best = record
 
     def _job(self, schedule: Schedule) -> Job | Measurement:

@@ -1,8 +1,8 @@
 """Questions to the trials table, answered in SQL.
 
 The time of a schedule is the median of its newest final race, or else of its newest search
-trial: the fastest of many search trials is partly the luckiest of them, a race is not. A
-schedule whose newest trial failed is not usable at all, whatever it did before. Newest means
+trial: the fastest of many search trials is partly the luckiest of them, a race is not. Heats,
+of few runs, count only where they are asked for, and only without a trial. A schedule whose newest trial failed is not usable at all, whatever it did before. Newest means
 the latest `created_at`, and of equal ones the last stored.
 """
 
@@ -24,19 +24,21 @@ _RANKING = f"""
     SELECT {_SELECTED}
     FROM trials AS trial INDEXED BY trials_by_time
     WHERE trial.workload_id = :workload AND trial.target_id = :target AND trial.status = 'ok'
-        AND (trial.kind <> 'library' OR :libraries)
+        AND (trial.kind <> 'library' OR :libraries) AND (trial.kind <> 'heat' OR :heats)
         AND trial.id = (
             SELECT id FROM trials AS same
             WHERE same.workload_id = trial.workload_id AND same.target_id = trial.target_id
                 AND same.schedule_key = trial.schedule_key AND same.status = 'ok'
                 AND (same.kind = 'library') = (trial.kind = 'library')
-            ORDER BY same.environment_id IS :environment DESC, same.kind = 'final' DESC,
-                same.created_at DESC, same.id DESC LIMIT 1)
+                AND (same.kind <> 'heat' OR :heats)
+            ORDER BY same.kind <> 'heat' DESC, same.environment_id IS :environment DESC,
+                same.kind = 'final' DESC, same.created_at DESC, same.id DESC LIMIT 1)
         AND 'ok' = (
             SELECT status FROM trials AS newest
             WHERE newest.workload_id = trial.workload_id AND newest.target_id = trial.target_id
                 AND newest.schedule_key = trial.schedule_key
                 AND (newest.kind = 'library') = (trial.kind = 'library')
+                AND (newest.kind <> 'heat' OR :heats)
             ORDER BY newest.created_at DESC, newest.id DESC LIMIT 1)
     ORDER BY trial.time_s, trial.id
 """
@@ -70,7 +72,11 @@ class Pair:
 
 
 def ranking(
-    connection: Connection, pair: Pair, environment: int | None, include_libraries: bool
+    connection: Connection,
+    pair: Pair,
+    environment: int | None,
+    include_libraries: bool,
+    include_heats: bool = False,
 ) -> Iterator[Row]:
     """Usable rows of `COLUMNS`, fastest first, one a schedule, read as far as they are asked for.
 
@@ -81,6 +87,7 @@ def ranking(
         "target": pair.target,
         "environment": environment,
         "libraries": include_libraries,
+        "heats": include_heats,
     }
     return connection.stream(_RANKING, parameters)
 

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     """Why a measurement was made."""
 
     SEARCH = "search"  # a trial of the search
+    HEAT = "heat"  # a few runs, to tell who is worth a trial: no time to answer with
     FINAL = "final"  # a finalist, raced again interleaved: the time to believe
     LIBRARY = "library"  # a vendor's library; the schedule names it
 

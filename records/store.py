@@ -171,10 +171,14 @@ class TuningDatabase:
         limit: int,
         *,
         include_libraries: bool = False,
+        include_heats: bool = False,
         accept: Callable[[Schedule], bool] | None = None,
     ) -> list[Match]:
-        """The `limit` fastest usable schedules, fastest first; the rest as for `best`."""
-        matches = self._matches(workload, target, None, include_libraries)
+        """The `limit` fastest usable schedules, fastest first; the rest as for `best`.
+
+        With `include_heats` also those of which nothing but a heat is known.
+        """
+        matches = self._matches(workload, target, None, include_libraries, include_heats)
         accepted = (match for match in matches if accept is None or accept(match.schedule))
         return list(islice(accepted, limit))
 
@@ -264,12 +268,14 @@ class TuningDatabase:
         target: Target,
         environment: Items | None,
         include_libraries: bool,
+        include_heats: bool = False,
     ) -> Iterator[Match]:
         pair = self._pair(workload, target)
         if pair is None:
             return
         number = None if environment is None else self._catalogue.find_environment(environment)
-        for row in queries.ranking(self._connection, pair, number, include_libraries):
+        rows = queries.ranking(self._connection, pair, number, include_libraries, include_heats)
+        for row in rows:
             (record,) = decode([row], self._catalogue)
             fits = environment is None or record.measurement.environment == environment
             yield Match(record, "exact" if fits else "stale")

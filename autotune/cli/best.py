@@ -63,6 +63,7 @@ command = op_group(
 
 _OCCASIONS = {
     Kind.SEARCH: "in the search",
+    Kind.HEAT: "in a heat of the search",
     Kind.FINAL: "raced against other finalists",
     Kind.LIBRARY: "in a contest with our kernels, or before",
 }

@@ -40,6 +40,10 @@ def from_database(path: Path) -> list[RecordedSpace]:
         return _grouped(store.records(), path)
 
 
+_PREFERRED = {Kind.HEAT: 0, Kind.FINAL: 1, Kind.SEARCH: 2}
+"""Search trials are comparable with each other; races have the fastest only."""
+
+
 def _grouped(records: Iterable[TuningRecord], path: Path) -> list[RecordedSpace]:
     """Pairs in which nothing worked are left out."""
     groups: dict[tuple[Workload, Target], dict[Schedule, TuningRecord]] = {}
@@ -48,7 +52,7 @@ def _grouped(records: Iterable[TuningRecord], path: Path) -> list[RecordedSpace]
             continue
         group = groups.setdefault((record.workload, record.target), {})
         before = group.get(record.schedule)
-        if before is None or record.kind is Kind.SEARCH or before.kind is Kind.FINAL:
+        if before is None or _PREFERRED[record.kind] >= _PREFERRED[before.kind]:
             group[record.schedule] = record
     found = [
         from_records(workload, target, measured)

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from autotune.recorded import RecordedSpace
+from autotune.timing import TimingPlan, Verdict
 from records.errors import InvalidInputError
 from records.measurement import Measurement
 from records.schedule import Schedule
 
-RUNS = 5
-"""Timed runs of a trial, as few as the tuner makes (`TimingPlan.min_runs`)."""
+FIVE_RUNS = TimingPlan(min_runs=5, max_runs=5)
+"""As few as the tuner makes of a trial that is not dropped or beaten."""
 
 _ARRAY = "times_ms"
 
@@ -50,14 +51,19 @@ class MeasuredNoise:
         except InvalidInputError as error:
             raise InvalidInputError(f"{path}: {error}") from None
 
-    def measure(self, schedule: Schedule, rng: np.random.Generator) -> Measurement:
-        """A trial: `RUNS` repeats, drawn with replacement."""
+    def measure(
+        self, schedule: Schedule, rng: np.random.Generator, plan: TimingPlan = FIVE_RUNS
+    ) -> Measurement:
+        """A trial under a plan: as many repeats as it takes, drawn with replacement."""
         known = self._recorded.measure(schedule)
         times_s = self._times_s[self._rows[schedule]]
         times_s = times_s[np.isfinite(times_s)]
         if not known.is_ok or not len(times_s):
             return known
-        return Measurement.ok(tuple(rng.choice(times_s, RUNS).tolist()))
+        drawn: list[float] = []
+        while not drawn or plan.verdict(drawn) is Verdict.OPEN:
+            drawn.append(float(rng.choice(times_s)))
+        return Measurement.ok(tuple(drawn))
 
 
 def find(directory: Path, recording: Path) -> Path:

@@ -12,6 +12,7 @@ from records.errors import InvalidInputError
 STRATEGIES = {
     "guided": "autotune.strategies.guided:Guided",
     "evolutionary": "autotune.strategies.evolutionary:Evolutionary",
+    "racing": "autotune.strategies.racing:Racing",
     "random": "autotune.strategies.random_search:RandomSearch",
     "local": "autotune.strategies.local_search:LocalSearch",
     "genetic": "autotune.strategies.genetic:Genetic",
@@ -24,7 +25,7 @@ STRATEGIES = {
 }
 DEFAULT = "guided"
 
-GUIDED = frozenset({"guided", "evolutionary"})
+GUIDED = frozenset({"guided", "evolutionary", "racing"})
 """Strategies that follow a cost model's predictions."""
 
 PRUNED = frozenset({"random"})

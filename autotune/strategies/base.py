@@ -46,3 +46,20 @@ class SearchStrategy(Protocol):
     def tell(self, schedule: Schedule, measurement: Measurement) -> None: ...
 
     def guide(self, score: Score | None) -> None: ...
+
+
+@runtime_checkable
+class RunsHeats(SearchStrategy, Protocol):
+    """A strategy of two fidelities: heats of few runs, and trials as the timing plan has them.
+
+    What it asks runs `heat_runs` times. `tell_heat` reports that where it worked; a failure is
+    final, and `tell` reports it. `promote(n)` gives at most `n` schedules of told heats that are
+    worth a full trial, which `tell` reports; each is promoted once.
+    """
+
+    @property
+    def heat_runs(self) -> int: ...
+
+    def tell_heat(self, schedule: Schedule, measurement: Measurement) -> None: ...
+
+    def promote(self, n: int) -> Sequence[Schedule]: ...

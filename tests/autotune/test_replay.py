@@ -14,7 +14,7 @@ from recording_samples import recording
 
 from autotune.recorded import RecordedSpace
 from autotune.recordings.noise import MeasuredNoise, find
-from autotune.replay import Policy, default_policies, mean_at, replay, searched
+from autotune.replay import Policy, Repeats, default_policies, mean_at, replay, searched
 from autotune.strategies import STRATEGIES
 from autotune.strategies.evolutionary import Evolutionary
 from autotune.strategies.spaces import SearchableSpace
@@ -185,6 +185,24 @@ def test_noise_hides_the_best_but_not_from_the_score(recorded: RecordedSpace) ->
     loud = replay(policy, recorded, 10_000, seed=0, noise=noise).fractions
     assert max(loud) <= 1.0
     assert list(loud) != sorted(loud)
+
+
+def test_runs_of_kernels_are_counted(recorded: RecordedSpace) -> None:
+    noise = MeasuredNoise(recorded, repeats(0.01))
+    every = replay(Policy("random"), recorded, 10_000, seed=0, noise=noise)
+    failed = sum(not measured.is_ok for measured in recorded.measurements.values())
+    assert every.runs[-1] == 5 * (recorded.size - failed) + failed
+    assert len(every.runs) == len(every.fractions) == recorded.size
+
+    early = Repeats(noise, drop_factor=1.5)
+    fewer = replay(Policy("random"), recorded, 10_000, seed=0, noise=early)
+    assert fewer.runs[-1] < 0.7 * every.runs[-1]
+    assert fewer.fractions[-1] > 0.98
+
+    racing = replay(Policy("racing"), recorded, 10_000, seed=0, noise=early)
+    assert recorded.size < racing.runs[-1] < 0.7 * fewer.runs[-1]
+    assert len(racing.runs) == len(racing.fractions) == recorded.size
+    assert racing.fractions[-1] > 0.98
 
 
 def test_noise_is_found_beside_and_told_from_other_files(

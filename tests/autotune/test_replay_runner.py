@@ -13,6 +13,7 @@ from autotune.replay_runner import ReplayRunner
 from autotune.runners import Job
 from autotune.strategies import make_strategy
 from autotune.testing.runner import STATUSES, Kind, RunnerConformance
+from autotune.timing import TimingPlan
 from cost_model.trust import Trust
 from records import Measurement, Schedule
 from records.errors import InvalidInputError
@@ -55,6 +56,22 @@ class TestReplayRunner(RunnerConformance):
 
     def job(self, kind: Kind, number: int = 0) -> Job:
         return job(recording(), kind=kind, number=number % 20)
+
+
+def test_it_gives_no_more_runs_than_the_plan_would_make() -> None:
+    recorded = from_table(
+        "tile", "chip", {"number": range(2)}, [((at,), Measurement.ok((2.0,) * 9)) for at in (0, 1)]
+    )
+    for plan, runs in [
+        (TimingPlan(), 6),
+        (TimingPlan(interval=0.0, min_runs=8), 8),
+        (TimingPlan().heat(1), 1),
+        (TimingPlan().against(1.5, 1.5), 3),
+        (TimingPlan().against(1.0, 1.5), 2),
+    ]:
+        [(_, measurement)] = ReplayRunner(recorded).measure([job(recorded, number=0)], plan)
+        assert len(measurement.times_s) == runs
+        assert bool(measurement.detail("dropped")) == (runs == 2)
 
 
 def test_it_raises_where_nothing_is_recorded() -> None:

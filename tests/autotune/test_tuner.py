@@ -111,7 +111,8 @@ def test_trials_bound_a_session(
 ) -> None:
     result = tune(database, runner, trials=count, strategy=strategy)
     assert result.outcome == "finished"
-    assert len(trials(database)) == len(set(runner.measured)) == result.progress.done == count
+    stored = {each.schedule for each in [*trials(database), *trials(database, Kind.HEAT)]}
+    assert len(stored) == len(set(runner.measured)) == result.progress.done == count
     assert outcomes(database) == ["finished"]
 
 
@@ -629,6 +630,52 @@ def test_the_clearly_slow_are_dropped_early(database: TuningDatabase, runner: Wa
     best_s = min(each.measurement.time_s or 1.0 for each in trials(database))
     last = runner.plans[-1].drop_above_s
     assert last is not None and last >= 1.2 * best_s
+
+
+def test_racing_runs_little_first_and_only_the_leading_in_full(
+    database: TuningDatabase, runner: Watched
+) -> None:
+    result = tune(database, runner, trials=SPACE_SIZE, strategy="racing", batch=6)
+    heats, promoted = trials(database, Kind.HEAT), trials(database)
+    assert len(heats) == SPACE_SIZE
+    assert {len(each.measurement.times_s) for each in heats} == {1}
+    assert 1 <= len(promoted) <= SPACE_SIZE // 2
+    assert {each.schedule for each in promoted} <= {each.schedule for each in heats}
+    assert all(len(each.measurement.times_s) >= 3 for each in promoted)
+    assert result.best is not None and result.best.kind is Kind.FINAL
+    assert result.progress.done == SPACE_SIZE
+
+
+def test_a_failure_in_a_heat_is_final(database: TuningDatabase, runner: Watched) -> None:
+    registry.register_template(Adder(("compile_error",)))
+    tune(database, runner, trials=8, strategy="racing")
+    assert len(trials(database)) == len(runner.measured) == 8
+    assert not trials(database, Kind.HEAT)
+
+
+def test_heats_are_trials_to_racing_and_to_no_other_search(
+    database: TuningDatabase, runner: Watched
+) -> None:
+    tune(database, runner, trials=12, strategy="racing")
+    in_full = {each.schedule for each in trials(database)}
+    before = len(runner.measured)
+    again = tune(database, runner, trials=14, strategy="racing")
+    assert again.progress.resumed == 12
+    assert len(trials(database, Kind.HEAT)) == 14
+    in_full |= {each.schedule for each in trials(database)}
+    before = len(runner.measured)
+    result = tune(database, runner, trials=SPACE_SIZE, strategy="random", finalists=0)
+    assert result.progress.done == SPACE_SIZE
+    raced = {each.schedule for each in trials(database, Kind.FINAL)}
+    assert len(runner.measured) - before == SPACE_SIZE - len(in_full | raced)
+
+
+def test_an_interrupted_race_does_not_answer_with_a_heat(
+    database: TuningDatabase, runner: Watched
+) -> None:
+    result = tune(database, runner, strategy="racing", observer=Diary(interrupt_at=3))
+    assert len(trials(database, Kind.HEAT)) == 3
+    assert result.best is None and result.progress.best is None
 
 
 def test_sessions_say_how_they_searched(database: TuningDatabase, runner: Watched) -> None:

@@ -33,10 +33,13 @@ histories = st.lists(
 )
 
 
-def times_by_rule(records: Sequence[TuningRecord], environment: Items | None) -> list[float]:
+def times_by_rule(
+    records: Sequence[TuningRecord], environment: Items | None, heats: bool = False
+) -> list[float]:
     """Sorted times of the usable schedules; `records` in the order they were stored."""
+    kinds = (*KINDS, Kind.HEAT) if heats else KINDS
     oldest_first = sorted(
-        (each for each in records if each.kind in KINDS), key=lambda each: each.created_at
+        (each for each in records if each.kind in kinds), key=lambda each: each.created_at
     )
     times = []
     by_schedule = sorted(oldest_first, key=lambda each: each.schedule.key)
@@ -45,6 +48,7 @@ def times_by_rule(records: Sequence[TuningRecord], environment: Items | None) ->
         if not history[-1].measurement.is_ok:
             continue
         sound = [each for each in history if each.measurement.is_ok]
+        sound = [each for each in sound if each.kind is not Kind.HEAT] or sound
         here = [each for each in sound if each.measurement.environment == environment] or sound
         final = [each for each in here if each.kind is Kind.FINAL] or here
         times.append(statistics.median(final[-1].measurement.times_s))
@@ -67,6 +71,8 @@ def test_query_and_view_follow_the_rule(
         ranking = database.ranking(WORKLOAD, TARGET, len(history))
         assert [match.time_s for match in ranking] == expected
         assert len({match.schedule for match in ranking}) == len(ranking)
+        with_heats = database.ranking(WORKLOAD, TARGET, len(history), include_heats=True)
+        assert [match.time_s for match in with_heats] == times_by_rule(history, None, heats=True)
         assert times_in_view(path) == pytest.approx(expected[:1])
         if not expected:
             with pytest.raises(NotTunedError):
@@ -83,3 +89,13 @@ def times_in_view(path: Path) -> list[float]:
     rows = connection.execute("SELECT time_ms / 1e3 FROM best_schedules").fetchall()
     connection.close()
     return [time_s for (time_s,) in rows]
+
+
+def test_a_heat_is_no_answer(tmp_path: Path) -> None:
+    with TuningDatabase(tmp_path / "tuning.db") as database:
+        database.add(record(1, 1e-3, kind=Kind.HEAT))
+        with pytest.raises(NotTunedError):
+            database.best(WORKLOAD, TARGET)
+        assert not database.measured(WORKLOAD, TARGET, freeze(DRIVER_1))
+        database.add(record(1, 2e-3))
+        assert database.best(WORKLOAD, TARGET).time_s == 2e-3
