@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autotune.model_report import ModelReport
 
-LEAST = 40
+LEAST = 64
 """Trials before a search may end so: a model that knows less is too easily sure."""
 
 PATIENCE = 3

@@ -58,15 +58,15 @@ def test_a_time_limit_says_how_to_go_on(run: Run) -> None:
 
 
 def test_little_to_gain_says_so_and_the_model_shows_its_work(run: Run) -> None:
-    words = ("tune", *LONG[1:], "--no-compare", "--trials", "90", "--stop-gain", "1000%")
+    words = ("tune", *LONG[1:], "--no-compare", "--trials", "120", "--stop-gain", "1000%")
     outcome = run(*words)
     assert outcome.code == 0, outcome.err
-    assert "of 90 trials: another 50 trials are expected to gain" in outcome.out
+    assert "of 120 trials: another 50 trials are expected to gain" in outcome.out
     assert "without --stop-gain the same command goes on" in outcome.out
     assert "the cost model is followed" in outcome.out
     assert "inside their 90 % intervals" in outcome.out
     assert "were left out" in outcome.out
-    told = run("tune", *LONG[1:], "--no-compare", "--trials", "90", "--json").json["model"]
+    told = run("tune", *LONG[1:], "--no-compare", "--trials", "120", "--json").json["model"]
     assert told["followed"] and 0.0 <= told["outlook"]["gain"]
     assert told["candidates"]["left_out"] < told["candidates"]["considered"]
 
