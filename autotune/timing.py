@@ -56,9 +56,6 @@ class TimingPlan:
     compile_timeout_s: float = 30.0
     launch_timeout_s: float = 5.0
 
-    def dropping_above(self, time_s: float | None) -> TimingPlan:
-        return replace(self, drop_above_s=time_s)
-
     def against(self, best_s: float | None, drop_factor: float) -> TimingPlan:
         """Of a trial beside a best of `best_s`: clearly slower from `drop_factor` times that on."""
         if best_s is None:

@@ -1,9 +1,10 @@
 """Questions to the trials table, answered in SQL.
 
 The time of a schedule is the median of its newest final race, or else of its newest search
-trial: the fastest of many search trials is partly the luckiest of them, a race is not. Heats,
-of few runs, count only where they are asked for, and only without a trial. A schedule whose newest trial failed is not usable at all, whatever it did before. Newest means
-the latest `created_at`, and of equal ones the last stored.
+trial: the fastest of many search trials is partly the luckiest of them, a race is not. Heats, of
+few runs, count only where they are asked for, and only without a trial. A schedule whose newest
+trial failed is not usable at all, whatever it did before. Newest means the latest `created_at`,
+and of equal ones the last stored.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class RunnerConformance:
         assert all(result.is_ok for result in self.measured(runner, "ok", "ok").values())
 
     def test_a_clearly_slow_candidate_is_dropped_and_says_so(self, runner: Runner) -> None:
-        plan = replace(self.plan, budget_s=60.0).dropping_above(1e-12)
+        plan = replace(self.plan, budget_s=60.0, drop_above_s=1e-12)
         [(_, measurement)] = runner.measure([self.job("ok")], plan)
         assert measurement.is_ok
         assert measurement.detail("dropped") is True

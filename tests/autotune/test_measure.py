@@ -107,7 +107,7 @@ def test_without_budget_one_run_is_timed() -> None:
 @pytest.mark.parametrize(("limit_s", "dropped"), [(0.9e-3, True), (1.1e-3, None), (None, None)])
 def test_the_clearly_slow_are_dropped(limit_s: float | None, dropped: bool | None) -> None:
     backend = Recorder()
-    measurement = one(backend, plan=replace(PLAN, drop_runs=3).dropping_above(limit_s))
+    measurement = one(backend, plan=replace(PLAN, drop_runs=3, drop_above_s=limit_s))
     assert measurement.is_ok
     assert measurement.detail("dropped") is dropped
     assert (len(measurement.times_s) == 3) == bool(dropped)
