@@ -139,3 +139,24 @@ def test_the_space_of_ten_million_is_searched() -> None:
     batches = list(speed.batches_s(policy, space, 20, 8))
     assert [trials for trials, _ in batches] == [8, 8, 4]
     assert all(spent_s > 0.0 for _, spent_s in batches)
+
+
+def test_runs_that_a_search_needs(
+    spaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    racing = module("racing")
+    monkeypatch.setattr(racing, "BUDGETS", (70, 140))
+    [file] = module("search_spaces_files").find([spaces], "alone")
+    (tmp_path / "noise").mkdir()
+    times_ms = np.array(recording("alone", "d3", 12)["time_ms"], dtype=np.float32)
+    np.savez(tmp_path / "noise" / "alone__d3.npz", times_ms=np.repeat(times_ms[:, None], 3, axis=1))
+    words = [str(spaces), str(tmp_path / "noise"), "--seeds", "1", "--model", "none"]
+    done = CliRunner().invoke(racing.main, [*words, "-o", str(tmp_path / "out.md")])
+    assert done.exit_code == 0, done.output
+    lines = (tmp_path / "out.md").read_text().splitlines()
+    assert lines[0] == "1 spaces, 1 seeds each, model none"
+    assert "| runs | 70 | 140 | trials by then |" in lines
+    assert "| runs, a trial costing 10 besides | 170 | 340 | trials by then |" in lines
+    trials = {row.split(" | ")[0]: row.split(" | ")[-1] for row in lines if "guided" in row}
+    assert trials["| guided, 7 runs each"].startswith("10 / 20")
+    assert file.size > 20
