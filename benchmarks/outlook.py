@@ -112,7 +112,7 @@ def main(paths: Sequence[Path], seeds: int, trials: int, output: Path | None) ->
         searches = [each for file in files for each in _searches(file, seeds, trials)]
     except AutotuneError as error:
         raise click.ClickException(str(error)) from error
-    lines = [f"{len(files)} spaces, {seeds} searches of {trials} trials each", ""]
+    lines = [f"spaces: {len(files)}; searches of each: {seeds}; trials of each: {trials}", ""]
     for table in (_calibration, _expected, _by_space, _chances, _stopping, _stopping_by_space):
         lines += [*table(searches), ""]
     click.echo("\n".join(lines))

@@ -40,6 +40,9 @@ MOST_KEPT = 1.5
 CAUTION = 0.25
 """The believed chance that something faster is left falls with this power of the share kept."""
 
+LEAST_GAIN = 1e-4
+"""So small a gain the draws do not tell from nothing."""
+
 BELIEF = 0.55
 DOUBT = 0.2
 """How much that chance counts, and the chance that is left where the model is sure of the best.
@@ -96,7 +99,7 @@ class Promises:
         what searches gained on average in 50 trials more.
         """
         unknown = untried / (tried + untried)
-        gain = math.sqrt(believed.gain * self.kept * unknown / tried)
+        gain = math.sqrt(max(believed.gain, LEAST_GAIN) * self.kept * unknown / tried)
         chance = BELIEF * believed.left * min(1.0, self.kept**CAUTION) + DOUBT * unknown
         return Outlook(believed.trials, gain, chance)
 
