@@ -21,6 +21,10 @@ class Candidates:
     left_out: int
     failing: int
 
+    @property
+    def share_left_out(self) -> float:
+        return self.left_out / self.considered
+
 
 @dataclass(frozen=True)
 class ModelReport:
@@ -63,8 +67,8 @@ class ModelReport:
         )
 
     @property
-    def line(self) -> str:
-        """All of it in a few words."""
+    def hindsight(self) -> str:
+        """How right it was, in a few words."""
         if not self.followed:
             return "ignored, no better than guessing"
         parts = []
@@ -72,11 +76,20 @@ class ModelReport:
             parts.append(f"{self.accuracy:.0%} of pairs right")
         if self.recall.met:
             parts.append(f"{self.recall.foreseen} of {self.recall.met} in the top {TOP} foreseen")
-        if self.within_90 is not None:
-            parts.append(f"{self.within_90:.0%} within 90 %")
+        if self.within_50 is not None and self.within_90 is not None:
+            parts.append(f"{self.within_50:.0%}, {self.within_90:.0%} in 50, 90 % intervals")
+        return "; ".join(parts) or "no prediction to judge yet"
+
+    @property
+    def foresight(self) -> str:
+        """What it left out and what is still to be gained, in a few words; `""`: not known."""
+        parts = []
+        if self.candidates is not None:
+            parts.append(f"{self.candidates.share_left_out:.1%} left out")
         if self.outlook is not None:
+            parts.append(f"chance that a faster one is left {self.outlook.left:.0%}")
             parts.append(f"{self.outlook.trials} more: +{self.outlook.gain:.1%}")
-        return ", ".join(parts) or "no prediction to judge yet"
+        return "; ".join(parts)
 
     def sentences(self) -> Iterator[str]:
         """One thing each, for people."""
@@ -98,10 +111,9 @@ class ModelReport:
             yield str(self.outlook)
 
     def _left_out(self, candidates: Candidates) -> str:
-        share = candidates.left_out / candidates.considered
         failing = f", {candidates.failing:,} as likely failures" if candidates.failing else ""
         weighed = f"of {candidates.considered:,} schedules weighed last"
-        said = f"{weighed} {share:.1%} were left out{failing}"
+        said = f"{weighed} {candidates.share_left_out:.1%} were left out{failing}"
         if self.outlook is None:
             return said
         return (

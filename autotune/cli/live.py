@@ -105,7 +105,9 @@ def picture(moment: Moment) -> Group:
     if progress.done >= progress.trials:
         facts.add_row("now", "racing the fastest again, and the best against the libraries")
     if progress.model is not None:
-        facts.add_row("model", Text(progress.model.line))
+        facts.add_row("model", Text(progress.model.hindsight))
+        if progress.model.foresight:
+            facts.add_row("ahead", Text(progress.model.foresight))
     facts.add_row("best", Text(best(context, progress.best), "green"))
     if moment.last is not None:
         facts.add_row("last", Text(_outcome(moment.last)))

@@ -239,7 +239,8 @@ def test_it_accounts_for_the_model_and_for_what_is_left() -> None:
     assert "the cost model is followed" in told
     assert "inside their 90 % intervals" in told
     assert "another 50 trials are expected to gain" in told
-    assert "of pairs right" in report.line
+    assert "of pairs right" in report.hindsight
+    assert "50 more: +" in report.foresight
     make_none = make(None)
     run(make_none, 2)
     assert make_none.report() is None
@@ -283,4 +284,4 @@ def test_a_model_that_misleads_says_so_in_its_report() -> None:
     assert report is not None and not report.followed and report.outlook is None
     assert report.accuracy is not None and report.accuracy < 0.6
     assert report.within_90 is None  # it has no notion of intervals
-    assert report.line == "ignored, no better than guessing"
+    assert report.hindsight == "ignored, no better than guessing"

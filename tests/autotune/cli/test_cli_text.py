@@ -12,7 +12,10 @@ from rich.console import Console
 from autotune.cli import text
 from autotune.cli.live import LiveView
 from autotune.contest import Ratio
+from autotune.model_report import Candidates, ModelReport
 from autotune.session import Context, Progress
+from cost_model.outlook import Outlook
+from cost_model.track_record import Recall
 from records import Measurement, Schedule, Status, Target, TuningRecord, Workload
 from search_spaces.matmul.workload import matmul
 
@@ -70,9 +73,15 @@ def test_a_name_says_what_is_not_default() -> None:
     assert text.name(Workload.of("conv", {"c": 3})) == "conv(c=3)"
 
 
+REPORT = ModelReport(
+    True, "followed", 0.93, Recall(7, 5), 0.48, 0.86, 1.2, Candidates(2000, 1990, 4),
+    Outlook(50, 0.004, 0.22),
+)  # fmt: skip
+
+
 def progress(done: int, best: TuningRecord | None = None) -> Progress:
     counts = Counter({Status.OK: done - 1, Status.CRASHED: 1}) if done else Counter[Status]()
-    return Progress(done, 50, 0, counts, best, 10.0, None)
+    return Progress(done, 50, 0, counts, best, 10.0, None, REPORT if done else None)
 
 
 def record(measurement: Measurement) -> TuningRecord:
@@ -101,6 +110,8 @@ def test_the_live_view() -> None:
     assert "10 of 50  (1 crashed)" in last
     assert "200.0 GFLOP/s, 10 ms, 50% of the roofline, 1.10 × numpy" in last
     assert "10 s, about 40 s left" in last
+    assert "93% of pairs right; 5 of 7 in the top 10 foreseen; 48%, 86% in 50, 90 %" in last
+    assert "99.5% left out; chance that a faster one is left 22%; 50 more: +0.4%" in last
     assert "crashed: killed by [red]SIGSEGV" in last
     assert "random until there is enough data" in seen
 
