@@ -12,6 +12,7 @@ from pathlib import Path
 from autotune.backends.base import DeviceInfo
 from autotune.codegen.winners import dialect_of, why_outdated
 from autotune.finals import best_of, ties_of
+from autotune.knowledge import earlier_records, informed, usable
 from autotune.prior import primed
 from autotune.proposer import Proposer
 from autotune.rivals import Rivals
@@ -36,7 +37,6 @@ from autotune.warm_start import winners
 from cost_model import make_model
 from cost_model.trust import Trust
 from records.errors import DeviceError, InvalidInputError
-from records.record import Kind
 from records.store import TuningDatabase
 from records.target import Target
 from records.workload import Workload
@@ -46,7 +46,6 @@ from search_spaces.template import Template
 from search_spaces.union import UnionSpace
 
 OVERSAMPLE = 3
-EARLIER_RECORDS = 2000  # of other workloads; more slow each fit down and teach little
 
 
 def devices(*, all: bool = False) -> list[DeviceInfo]:
@@ -187,20 +186,31 @@ def make_proposer(
 ) -> Proposer:
     """The strategy and the cost model of a session, the model knowing what the database has.
 
-    What won for the nearest other workloads is proposed first; where the database knows nothing
-    of the op on the target, what the shipped model expects to be fast. Strategies that decide
-    themselves are asked for what is measured; of those that do not, three times as much, from
-    which the model chooses.
+    What won for the nearest other workloads, or on other devices, is proposed first; where the
+    database knows nothing of the kind, what the shipped model expects to be fast. Strategies that
+    decide themselves are asked for what is measured; of those that do not, three times as much,
+    from which the model chooses.
     """
     observer = observer or SilentObserver()
     if options.model not in (None, NO_MODEL, options.model_used):
         observer.notice(f"{options.strategy} follows measurements alone: no cost model has a part")
+    earlier = usable(earlier_records(store, workload, target), space)
+    proposer = informed(
+        space,
+        workload,
+        target,
+        earlier,
+        strategy=options.strategy,
+        model=options.model_used,
+        seed=options.seed,
+        notice=observer.notice,
+    )
+    if proposer is not None:
+        return proposer
     model = None if options.model_used == NO_MODEL else make_model(options.model_used, options.seed)
-    kinds = {Kind.SEARCH, Kind.HEAT}
-    known = list(store.records(target=target, op=workload.op, kinds=kinds))
-    earlier = [record for record in known if record.workload != workload]
     strategy = make_strategy(options.strategy, space, options.seed)
-    if not known and model is not None and options.strategy == DEFAULT_STRATEGY:
+    is_new = not earlier and not any(store.records(workload, target))
+    if is_new and model is not None and options.strategy == DEFAULT_STRATEGY:
         strategy = primed(strategy, workload, target, space, options.seed, observer.notice)
     return Proposer(
         strategy,
@@ -210,8 +220,8 @@ def make_proposer(
         target,
         oversample=OVERSAMPLE if options.strategy in PRUNED else 1,
         seed=options.seed,
-        earlier=earlier[-EARLIER_RECORDS:],
-        first=winners(earlier, workload, space),
+        earlier=earlier,
+        first=winners(earlier, workload, target, space),
     )
 
 

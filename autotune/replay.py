@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from autotune.api import OVERSAMPLE
+from autotune.knowledge import informed, usable
 from autotune.proposer import Proposer
 from autotune.recorded import RecordedSpace
 from autotune.recordings.noise import FIVE_RUNS, MeasuredNoise
@@ -211,6 +212,20 @@ def make_proposer(
     policy: Policy, recorded: Searched, seed: int, earlier: Sequence[TuningRecord] = ()
 ) -> Proposer:
     """As the tuner has one for that strategy and model, which some strategies do not ask."""
+    earlier = usable(earlier, recorded)
+    proposer = informed(
+        recorded,
+        recorded.workload,
+        recorded.target,
+        earlier,
+        strategy=policy.strategy,
+        model=policy.model,
+        seed=seed,
+        notice=lambda text: None,
+        find_template=recorded.find_template,
+    )
+    if proposer is not None:
+        return proposer
     model = None
     if policy.model != NO_MODEL and policy.strategy in GUIDED | PRUNED:
         model = make_model(policy.model, seed, recorded.find_template)
@@ -223,5 +238,5 @@ def make_proposer(
         oversample=OVERSAMPLE if policy.strategy in PRUNED else 1,
         seed=seed,
         earlier=earlier,
-        first=winners(earlier, recorded.workload, recorded),
+        first=winners(earlier, recorded.workload, recorded.target, recorded),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Sequence
 
+from cost_model.features import distance
 from records.record import TuningRecord
 from records.schedule import Schedule
 from records.target import Target
@@ -17,16 +18,17 @@ MOST = 4
 def winners(
     earlier: Sequence[TuningRecord],
     workload: Workload,
+    target: Target,
     space: Container[object],
     most: int = MOST,
 ) -> list[Schedule]:
-    """The fastest of each other workload, and target, that `space` has; nearest workload first."""
+    """The fastest of each other workload, and target, that `space` has; the nearest first."""
     groups: dict[tuple[Workload, Target], list[TuningRecord]] = {}
     for record in earlier:
         if record.measurement.is_ok:
             groups.setdefault((record.workload, record.target), []).append(record)
     found: dict[Schedule, None] = {}
-    for other in sorted(groups, key=lambda other: distance(workload, other[0])):
+    for other in sorted(groups, key=lambda other: distance((workload, target), other)):
         ranked = sorted(groups[other], key=_time_s)
         best = next((each.schedule for each in ranked if each.schedule in space), None)
         if best is not None:
@@ -34,22 +36,6 @@ def winners(
         if len(found) == most:
             break
     return list(found)
-
-
-def distance(first: Workload, second: Workload) -> float:
-    """Doublings between their sizes, and one for anything else in which they differ."""
-    total = 0.0
-    for name in {*first.values, *second.values}:
-        one, other = first.values.get(name), second.values.get(name)
-        if (
-            isinstance(one, (int, float))
-            and isinstance(other, (int, float))
-            and min(one, other) > 0
-        ):
-            total += abs(math.log2(one) - math.log2(other))
-        else:
-            total += float(one != other)
-    return total
 
 
 def _time_s(record: TuningRecord) -> float:

@@ -24,7 +24,7 @@ import search_rivals
 import search_speed
 from search_spaces_files import SpaceFile, find, relatives
 
-from autotune.api import EARLIER_RECORDS
+from autotune import knowledge
 from autotune.leaderboard import Standing, ranked
 from autotune.recordings.noise import MeasuredNoise
 from autotune.recordings.noise import find as find_noise
@@ -166,7 +166,7 @@ def _of_relatives(
 ) -> list[TuningRecord]:
     """As many as the tuner lets a model learn from, of all relatives alike."""
     others = [records for other, records in known.items() if other != file]
-    each = max(1, EARLIER_RECORDS // len(others))
+    each = max(1, knowledge.MOST // len(others))
     return [record for records in others for record in records[:each]]
 
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
-from cost_model.base import CostModel, Prediction
+from cost_model.base import CostModel, Expectation, Prediction
 from cost_model.table import FindTemplate
 from records.errors import InvalidInputError
 from search_spaces import registry
 
-__all__ = ["DEFAULT", "FORESEEING", "MODELS", "CostModel", "Prediction", "make_model"]
+__all__ = [
+    "DEFAULT",
+    "EXPECTING",
+    "FORESEEING",
+    "MODELS",
+    "CostModel",
+    "Expectation",
+    "Prediction",
+    "make_model",
+]
 
 MODELS: dict[str, str] = {
     "ensemble": "cost_model.ensemble:Ensemble",
@@ -27,12 +36,23 @@ FORESEEING = frozenset({"ensemble", "gaussian-process"})
 """Models that know how uncertain predictions move together: what is still to be gained."""
 
 
+EXPECTING = FORESEEING
+"""Models that can be told what to expect before anything is measured."""
+
+
 def make_model(
-    name: str, seed: int = 0, find_template: FindTemplate = registry.template
+    name: str,
+    seed: int = 0,
+    find_template: FindTemplate = registry.template,
+    expectation: Expectation | None = None,
 ) -> CostModel:
-    """The cost model of that name; `InvalidInputError` lists the names there are."""
+    """The cost model of that name; `InvalidInputError` lists the names there are.
+
+    `expectation` is for one of `EXPECTING`, which then learns of one workload on one target.
+    """
     if name not in MODELS:
         raise InvalidInputError(f"no cost model {name!r}; there are: {', '.join(MODELS)}")
     module, _, attribute = MODELS[name].partition(":")
     make = getattr(import_module(module), attribute)
-    return cast(CostModel, make(seed=seed, find_template=find_template))
+    told = {} if expectation is None else {"expectation": expectation}
+    return cast(CostModel, make(seed=seed, find_template=find_template, **told))

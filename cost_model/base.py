@@ -36,6 +36,25 @@ class Prediction:
     covariance: Callable[[int], Floats] | None = None
 
 
+class Expectation(Protocol):
+    """What is expected of schedules of one workload on one target before any is measured.
+
+    Logarithms of speeds relative to the best, as those of `Group.log_speeds`; `deviation`: of such
+    speeds, about. `doubts`, (schedules, functions): what multiples of may have to be added to the
+    mean; multiples are expected to be 0 with a deviation of 1, and learnt from what is measured.
+    `measured`: schedules of a template that others measured.
+    """
+
+    @property
+    def deviation(self) -> float: ...
+
+    def mean(self, schedules: Sequence[Schedule]) -> Floats: ...
+
+    def doubts(self, schedules: Sequence[Schedule]) -> Floats: ...
+
+    def measured(self, template: str) -> Sequence[Schedule]: ...
+
+
 class CostModel(Protocol):
     """Predicts the order of schedules by speed. Deterministic for a seed and equal records.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cost_model.base import Prediction
+from cost_model.base import Expectation, Prediction
 from cost_model.gaussian_process_model import GaussianProcessModel
 from cost_model.table import FindTemplate
 from cost_model.xgboost_model import Settings as TreeSettings
@@ -42,10 +42,15 @@ class Ensemble:
         seed: int = 0,
         settings: Settings | None = None,
         find_template: FindTemplate = registry.template,
+        expectation: Expectation | None = None,
     ) -> None:
+        """`expectation`: as `GaussianProcessModel` takes it."""
         self._settings = settings or Settings()
-        self._process = GaussianProcessModel(seed, find_template=find_template)
-        self._trees = XGBoostModel(seed, self._settings.trees, find_template)
+        self._process = GaussianProcessModel(
+            seed, find_template=find_template, expectation=expectation
+        )
+        base = None if expectation is None else self._process.expected
+        self._trees = XGBoostModel(seed, self._settings.trees, find_template, base)
         self._worked = 0
 
     @property

@@ -39,6 +39,15 @@ def context_features(workload: Workload, target: Target) -> dict[str, float]:
     }
 
 
+def distance(first: tuple[Workload, Target], second: tuple[Workload, Target]) -> float:
+    """Doublings between sizes of workloads and limits of devices, and one for any name in which
+    they differ; what only one of them tells counts half or, if it is a number, nothing."""
+    one, other = context_features(*first), context_features(*second)
+    names = sum("=" in name for name in one.keys() ^ other.keys())
+    gaps = (abs(one[name] - other[name]) for name in one.keys() & other.keys())
+    return names / 2 + math.fsum(gap for gap in gaps if not math.isnan(gap))
+
+
 def knob_features(schedule: Schedule) -> dict[str, float]:
     """The knobs as they are; a category becomes a column named after its value."""
     features = {"template=" + schedule.template: 1.0}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from cost_model.base import Floats, Prediction
+from cost_model.base import Expectation, Floats, Prediction
 from cost_model.coordinates import Column, Context, Coordinates, KnobTable
 from cost_model.gaussian_process import GaussianProcess, Hyperparameters, Posterior, most_probable
 from cost_model.groups import Group, known_groups
@@ -24,21 +23,6 @@ from search_spaces.threads import single_threaded_products
 Places = npt.NDArray[np.int64]
 
 
-class Expectation(Protocol):
-    """What is expected of schedules before any was measured: logarithms of speeds relative to the
-    best, as those of `Group.log_speeds`. `deviation`: of such speeds, about."""
-
-    @property
-    def deviation(self) -> float: ...
-
-    def mean(self, schedules: Sequence[Schedule]) -> Floats: ...
-
-    def doubts(self, schedules: Sequence[Schedule]) -> Floats:
-        """(schedules, functions): what a multiple of may have to be added to the mean; multiples
-        are expected to be 0 with a deviation of 1, and learnt from what is measured."""
-        ...
-
-
 @dataclass(frozen=True)
 class Settings:
     """What bounds a fit.
@@ -47,8 +31,9 @@ class Settings:
     fastest half and the latest half are kept. `iterations` of the search for hyperparameters,
     which takes the first `always` × `growth`^n examples: between two such counts the last answer
     stands, unless a new best moved what is behind it. From `tuned` on it takes so many in all,
-    spread over all examples. The `Expectation`'s deviation counts as much as that of so many
-    examples, `believed`.
+    spread over all examples. Of an `Expectation` the deviation counts as much as that of so many
+    examples, `believed`, and what it misses deviates by `missed` at least, in deviations of all:
+    the first schedules are those that it promises most of, and say little of the others.
     """
 
     enough: int = 4
@@ -58,6 +43,7 @@ class Settings:
     always: int = 32
     tuned: int = 160
     believed: float = 8.0
+    missed: float = 0.6
 
 
 @dataclass(frozen=True)
@@ -185,10 +171,16 @@ class GaussianProcessModel:
             covariance=_Covariance(parts, deviation, self._deviation),
         )
 
-    def coefficients(self, template: str) -> Floats | None:
-        """Multiples of the expectation's doubts, as learnt; `None` of a template not tried yet."""
-        fitted = self._fitted.get(template)
-        return None if fitted is None else fitted.process.coefficients
+    def expected(self, schedules: Sequence[Schedule]) -> Floats:
+        """By the expectation, corrected by what was learnt of its doubts; 0 without one."""
+        if self._expectation is None:
+            return np.zeros(len(schedules))
+        mean = self._expectation.mean(schedules)
+        doubts = self._expectation.doubts(schedules)
+        for template, places in self._by_template(schedules).items():
+            if template in self._fitted:
+                mean[places] += doubts[places] @ self._fitted[template].process.coefficients
+        return mean
 
     def _scale(self, labels: Floats) -> tuple[float, float]:
         """Mean and deviation; a few labels do not tell theirs where more is known."""
@@ -250,16 +242,25 @@ class GaussianProcessModel:
 
     def _fit(self, template: str, examples: _Examples) -> _Fitted:
         examples = self._chosen(examples)
-        coordinates = Coordinates(examples.columns)
+        coordinates = Coordinates(self._met(template, examples.columns))
         inputs = coordinates(examples.columns)
         surprises = examples.labels - examples.expected
         offset = float(surprises.sum()) / (len(surprises) + 1.0)
         targets = surprises - offset
         found = self._hyperparameters(template, inputs, targets, examples, coordinates.groups)
+        if self._expectation is not None:
+            found = replace(found, amplitude=max(found.amplitude, np.log(self._settings.missed)))
         process = GaussianProcess(
             inputs, targets, examples.noise, coordinates.groups, found, examples.doubts
         )
         return _Fitted(coordinates, process, offset)
+
+    def _met(self, template: str, columns: list[Column]) -> list[Column]:
+        """With what others measured: the first few schedules may agree in most of their knobs."""
+        others = [] if self._expectation is None else self._expectation.measured(template)
+        if not others:
+            return columns
+        return [_joined(pair) for pair in zip(columns, KnobTable().columns(others), strict=True)]
 
     def _chosen(self, examples: _Examples) -> _Examples:
         count, most = len(examples.labels), self._settings.most

@@ -55,6 +55,11 @@ class Group:
     measurements: tuple[Measurement, ...]
 
     @property
+    def records(self) -> list[TuningRecord]:
+        measured = zip(self.schedules, self.measurements, strict=True)
+        return [TuningRecord(self.workload, self.target, *each, created_at="") for each in measured]
+
+    @property
     def times_s(self) -> Floats:
         """Seconds; infinite for a failure."""
         return times_s(self.measurements)

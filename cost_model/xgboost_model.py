@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xgboost
 
-from cost_model.base import Prediction
+from cost_model.base import Floats, Prediction
 from cost_model.feasibility import Feasibility
 from cost_model.groups import Group, known_groups, stacked
 from cost_model.table import FeatureTable, FindTemplate, Matrix
@@ -84,7 +84,10 @@ class XGBoostModel:
         seed: int = 0,
         settings: Settings | None = None,
         find_template: FindTemplate = registry.template,
+        base: Callable[[Sequence[Schedule]], Floats] | None = None,
     ) -> None:
+        """`base`: what labels are expected to be; the trees learn what it misses."""
+        self._base = base
         self._seed = seed
         self._settings = settings or Settings()
         self._find_template = find_template
@@ -118,7 +121,10 @@ class XGBoostModel:
         if not schedules:
             return Prediction(np.zeros(0), np.zeros(0))
         features = self._table.matrix(workload, target, schedules)[:, self._columns]
-        raw = np.stack([member.inplace_predict(features) for member in self._members])
+        base = None if self._base is None else self._base(schedules)
+        raw = np.stack(
+            [member.inplace_predict(features, base_margin=base) for member in self._members]
+        )
         scores = raw.astype(np.float64)
         best_s = self._best_s.get((workload, target), 1.0)
         best: float | None = None
@@ -145,6 +151,9 @@ class XGBoostModel:
         objective = OBJECTIVES[settings.objective]
         labels = np.concatenate([objective.labels(group) for group in groups])
         data = xgboost.DMatrix(features, label=labels, nthread=settings.threads)
+        if self._base is not None:
+            bases = [self._base(list(group.schedules)) for group in groups]
+            data.set_base_margin(np.concatenate(bases))
         if objective.ranking is not None:
             data.set_group([len(group.schedules) for group in groups])
         parameters: dict[str, object] = {

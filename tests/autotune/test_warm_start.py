@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from autotune.testing.cost_model import EXAMPLE, TARGET
-from autotune.warm_start import distance, winners
-from records import Measurement, Schedule, Status, TuningRecord, Workload
+from autotune.warm_start import winners
+from cost_model.features import distance
+from records import Measurement, Schedule, Status, Target, TuningRecord, Workload
 
 SCHEDULES = EXAMPLE.space.sample(9, np.random.default_rng(0))
 
@@ -21,10 +22,21 @@ def measured(n: int, schedule: Schedule, time_s: float | None) -> TuningRecord:
     return TuningRecord(workload(n), TARGET, schedule, measurement, "")
 
 
+BIGGER = Target.of("sim", "bigger", "example", {"units": 32, "warp": 32})
+
+
 def test_distance_counts_doublings_and_differences() -> None:
-    assert distance(workload(512), workload(512)) == 0.0
-    assert distance(workload(512), workload(2048)) == distance(workload(2048), workload(512)) == 2.0
-    assert distance(workload(512), workload(512, "float64")) == 1.0
+    here = workload(512), TARGET
+    assert distance(here, here) == 0.0
+    assert (
+        distance(here, (workload(2048), TARGET)) == 2.0 == distance((workload(128), TARGET), here)
+    )
+    assert distance(here, (workload(512, "float64"), TARGET)) == 1.0
+    assert distance(here, (workload(512), BIGGER)) == 2.0
+    assert (
+        distance(here, (workload(512), Target.of("sim", "other", "new", dict(TARGET.limits))))
+        == 1.0
+    )
 
 
 def test_the_fastest_of_the_nearest_come_first() -> None:
@@ -37,12 +49,16 @@ def test_the_fastest_of_the_nearest_come_first() -> None:
         measured(64, SCHEDULES[4], 1.0),
     ]
     asked = workload(1000)
-    assert winners(earlier, asked, EXAMPLE.space) == [SCHEDULES[2], SCHEDULES[0], SCHEDULES[4]]
-    assert winners(earlier, asked, EXAMPLE.space, most=1) == [SCHEDULES[2]]
-    assert winners([], asked, EXAMPLE.space) == []
+    assert winners(earlier, asked, TARGET, EXAMPLE.space) == [
+        SCHEDULES[2],
+        SCHEDULES[0],
+        SCHEDULES[4],
+    ]
+    assert winners(earlier, asked, TARGET, EXAMPLE.space, most=1) == [SCHEDULES[2]]
+    assert winners([], asked, TARGET, EXAMPLE.space) == []
 
 
 def test_schedules_that_the_space_lacks_make_way_for_the_next_best() -> None:
     outdated = Schedule.of(EXAMPLE.name, EXAMPLE.version - 1, SCHEDULES[0].values)
     earlier = [measured(1024, outdated, 1.0), measured(1024, SCHEDULES[1], 2.0)]
-    assert winners(earlier, workload(512), EXAMPLE.space) == [SCHEDULES[1]]
+    assert winners(earlier, workload(512), TARGET, EXAMPLE.space) == [SCHEDULES[1]]
