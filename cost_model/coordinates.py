@@ -1,8 +1,10 @@
 """Schedules of one template as points of a space in which near means alike.
 
 A knob of numbers is one coordinate: its logarithm where it is positive and wide (tile sizes double
-rather than step), scaled to what was measured: 0 to 1. A category has a coordinate for each value
-met, so that any two values are at a distance of 1.
+rather than step), scaled to what was measured: 0 to 1. One whose whole numbers are divisible by
+more or fewer twos has that as a coordinate too: hardware works in warps, banks and lines, so
+that 64 may be nearer to 128 than to 80. A category has a coordinate for each value met, so that any
+two values are at a distance of 1; so have the numbers 0, 1, 2 … of things that are only numbered.
 """
 
 from __future__ import annotations
@@ -24,6 +26,10 @@ Column: TypeAlias = npt.NDArray[Any]
 
 WIDE = 4.0
 """Largest over smallest value from which on a knob is seen by its logarithm."""
+
+
+NUMBERED = 6
+"""Values 0, 1, 2 … up to which a knob is taken for a numbering of variants, not for an amount."""
 
 
 class KnobTable:
@@ -52,10 +58,22 @@ class NumberAxis:
     span: float = 1.0
 
     def __call__(self, column: Column) -> Floats:
-        values = column if column.dtype.kind == "f" else np.array([_number(x) for x in column])
+        values = _numbers(column)
         if self.shift is not None:
             values = np.log2(np.maximum(values + self.shift, 1e-9))
         return np.asarray(((values - self.low) / self.span)[:, None], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class TwosAxis:
+    """How often 2 divides a whole number."""
+
+    low: float
+    span: float
+
+    def __call__(self, column: Column) -> Floats:
+        coordinates: Floats = (_twos(_numbers(column)) - self.low) / self.span
+        return coordinates[:, None]
 
 
 @dataclass(frozen=True)
@@ -71,20 +89,27 @@ class CategoryAxis:
         return coordinates
 
 
-class Coordinates:
-    """Made from the columns of what was measured. Every knob is one dimension.
+Axis: TypeAlias = NumberAxis | TwosAxis | CategoryAxis
 
-    `groups`: the dimension that each coordinate belongs to.
+
+class Coordinates:
+    """Made from the columns of what was measured; the last `context` of them are no knobs.
+
+    `groups`: the dimension that each coordinate belongs to: every axis is one.
     """
 
-    def __init__(self, measured: Sequence[Column]) -> None:
-        self._axes = [_axis(column) for column in measured]
-        widths = [_width(axis) for axis in self._axes]
+    def __init__(self, measured: Sequence[Column], context: int = 0) -> None:
+        knobs = len(measured) - context
+        self._axes = [_axes(column) for column in measured[:knobs]]
+        self._axes += [[_axis(column)] for column in measured[knobs:]]
+        widths = [_width(axis) for axes in self._axes for axis in axes]
         self.groups = np.repeat(np.arange(len(widths)), widths)
 
     def __call__(self, columns: Sequence[Column]) -> Floats:
         """(schedules, coordinates)"""
-        blocks = [axis(column) for axis, column in zip(self._axes, columns, strict=True)]
+        blocks = [
+            axis(column) for axes, column in zip(self._axes, columns, strict=True) for axis in axes
+        ]
         return np.hstack(blocks) if blocks else np.zeros((0, 0))
 
 
@@ -116,6 +141,20 @@ def _absent(name: str) -> float:
     return 0.0 if "=" in name else np.nan
 
 
+def _axes(knob: Column) -> list[Axis]:
+    if knob.dtype.kind != "f":
+        return [_axis(knob)]
+    met = np.unique(knob)
+    if (met != np.rint(met)).any() or len(met) < 3:
+        return [_axis(knob)]
+    if np.array_equal(met, np.arange(len(met))) and len(met) <= NUMBERED:
+        return [CategoryAxis(tuple(met.astype(str).tolist()))]
+    twos = _twos(met)
+    if met[0] <= 0.0 or met[-1] <= WIDE or (np.diff(twos) >= 0.0).all():
+        return [_axis(knob)]
+    return [_axis(knob), TwosAxis(float(twos.min()), float(np.ptp(twos)))]
+
+
 def _axis(column: Column) -> NumberAxis | CategoryAxis:
     if column.dtype.kind != "f":
         return CategoryAxis(tuple(sorted(set(column.tolist()))))
@@ -129,7 +168,7 @@ def _axis(column: Column) -> NumberAxis | CategoryAxis:
     return NumberAxis(shift, float(ends[0]), float(ends[1] - ends[0]) or 1.0)
 
 
-def _width(axis: NumberAxis | CategoryAxis) -> int:
+def _width(axis: Axis) -> int:
     return len(axis.values) if isinstance(axis, CategoryAxis) else 1
 
 
@@ -137,6 +176,17 @@ def _column(values: Sequence[object]) -> Column:
     if all(isinstance(value, (bool, int, float)) for value in values):
         return np.array(values, dtype=np.float64)
     return np.array([str(value) for value in values])
+
+
+def _numbers(column: Column) -> Floats:
+    return column if column.dtype.kind == "f" else np.array([_number(value) for value in column])
+
+
+def _twos(values: Floats) -> Floats:
+    """How often 2 divides each; 0 for what is no whole number above 0."""
+    whole = np.where((values >= 1.0) & (values == np.rint(values)), values, 1.0).astype(np.int64)
+    twos: Floats = np.log2(whole & -whole)
+    return twos
 
 
 def _number(value: object) -> float:
