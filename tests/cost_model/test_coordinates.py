@@ -1,0 +1,65 @@
+"""Which schedules count as near each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from cost_model.coordinates import Coordinates
+
+Floats = npt.NDArray[np.float64]
+
+
+def distances(met: list[object], context: int = 0) -> Floats:
+    """Between the values of one knob, which were all measured."""
+    kind = np.float64 if all(isinstance(each, (int, float)) for each in met) else str
+    column = np.array(met, dtype=kind)
+    points = Coordinates([column], context)([column])
+    squares = np.square(points[:, None, :] - points[None, :, :]).sum(axis=2)
+    rooted: Floats = np.sqrt(squares)
+    return rooted
+
+
+def test_doubling_is_a_step_wherever_it_begins() -> None:
+    apart = distances([16, 32, 64, 128])
+    assert np.diag(apart, 1) == pytest.approx([1 / 3, 1 / 3, 1 / 3])
+
+
+def test_what_is_divisible_alike_is_nearer() -> None:
+    near, far = distances([64, 80, 96, 112, 128])[0, [4, 1]]
+    assert near == pytest.approx(1.0)
+    assert far < np.hypot(1.0, 1.0)
+    twos = Coordinates([np.array([64.0, 80.0, 128.0])])
+    assert list(twos.groups) == [0, 1], "divisibility is a dimension of its own"
+
+
+@pytest.mark.parametrize(
+    "met", [[1, 2, 4, 8, 16], [1, 2, 3, 4], [8, 16], [0, 2, 4, 8], [0.5, 1, 5]]
+)
+def test_divisibility_counts_only_where_it_tells_more_than_the_value(met: list[object]) -> None:
+    assert len(Coordinates([np.array(met, dtype=np.float64)]).groups) == 1
+
+
+@pytest.mark.parametrize("met", [["row", "column", "tile"], [0, 1, 2], [0, 1, 2, 3]])
+def test_variants_are_equally_far_from_each_other(met: list[object]) -> None:
+    apart = distances(met)
+    assert apart[~np.eye(len(met), dtype=bool)] == pytest.approx(1.0)
+
+
+def test_amounts_keep_their_order() -> None:
+    apart = distances([0, 1, 2, 3, 4, 5, 6, 7])
+    assert apart[0, 7] > apart[0, 1]
+
+
+def test_sizes_of_workloads_are_amounts_however_few_there_are() -> None:
+    apart = distances([0, 1, 2], context=1)
+    assert apart[0, 2] == pytest.approx(2.0 * apart[0, 1])
+
+
+def test_a_value_never_met_is_finite_and_off() -> None:
+    met = np.array(["a", "b"])
+    new = Coordinates([met])([np.array(["c"])])
+    old = Coordinates([met])([met])
+    assert np.isfinite(new).all()
+    assert np.square(new - old).sum(axis=1) == pytest.approx([0.5, 0.5])
