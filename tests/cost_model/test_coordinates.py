@@ -26,12 +26,11 @@ def test_doubling_is_a_step_wherever_it_begins() -> None:
     assert np.diag(apart, 1) == pytest.approx([1 / 3, 1 / 3, 1 / 3])
 
 
-def test_what_is_divisible_alike_is_nearer() -> None:
-    near, far = distances([64, 80, 96, 112, 128])[0, [4, 1]]
-    assert near == pytest.approx(1.0)
-    assert far < np.hypot(1.0, 1.0)
-    twos = Coordinates([np.array([64.0, 80.0, 128.0])])
-    assert list(twos.groups) == [0, 1], "divisibility is a dimension of its own"
+def test_divisibility_is_a_dimension_beside_the_value() -> None:
+    met = [np.array([64.0, 80.0, 96.0, 112.0, 128.0])]
+    coordinates = Coordinates(met)
+    assert list(coordinates.groups) == [0, 1]
+    assert coordinates(met)[:, 1] == pytest.approx([2 / 3, 0.0, 1 / 3, 0.0, 1.0])
 
 
 @pytest.mark.parametrize(
