@@ -126,6 +126,9 @@ class Context:
             if not np.isnan(column).all() and len({repr(value) for value in column}) > 1
         }
 
+    def __len__(self) -> int:
+        return len(self._unknown)
+
     def columns(self, workload: Workload, target: Target, count: int) -> list[Column]:
         """For `count` schedules; what is not known of the workload is taken for average."""
         if not self._unknown:

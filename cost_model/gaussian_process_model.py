@@ -242,7 +242,7 @@ class GaussianProcessModel:
 
     def _fit(self, template: str, examples: _Examples) -> _Fitted:
         examples = self._chosen(examples)
-        coordinates = Coordinates(self._met(template, examples.columns))
+        coordinates = Coordinates(self._met(template, examples.columns), len(self._context))
         inputs = coordinates(examples.columns)
         surprises = examples.labels - examples.expected
         offset = float(surprises.sum()) / (len(surprises) + 1.0)
