@@ -34,9 +34,9 @@ class ModelReport:
     `accuracy`: share of pairs in the right order, those further apart counting more. `recall`: of
     the trials that came among the `TOP` fastest, how many were expected there. `within_50` and
     `within_90`: share of times inside the intervals that should hold 50 and 90 %; `widening`: the
-    factor by which the latter should have been wider. Spreads are of the expected time: what runs
-    scatter comes on top. `None`: not known (yet), or the model has no notion of it. `verdict`: a
-    sentence.
+    factor by which the latter should have been wider. They allow for what times scatter around the
+    model where it knows them. `verdict`: a sentence. `None`: not known (yet), or the model has no
+    notion of it.
     """
 
     followed: bool

@@ -10,7 +10,7 @@ import numpy as np
 
 from cost_model.base import Prediction
 from cost_model.outlook import Promises, promised_gain
-from cost_model.track_record import TOP, TrackRecord
+from cost_model.track_record import TOP, Known, TrackRecord
 from cost_model.trust import Trust
 from records.measurement import Measurement
 from records.record import TuningRecord
@@ -85,7 +85,12 @@ class Judgement:
             scores[places].tolist(), measured, scores[first:last].tolist(), forecast.references
         )
         batch = _taken(forecast.prediction, places)
-        self.track_record.update(batch, measured, scores[last:], forecast.fastest)
+        self.track_record.update(
+            batch,
+            measured,
+            Known(scores[last:], forecast.fastest),
+            Known(scores[first:last], forecast.references),
+        )
         if forecast.promised is not None:
             part = len(places) / first  # where time ran out
             self.promises.add(

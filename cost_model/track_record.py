@@ -31,6 +31,14 @@ class Recall:
     foreseen: int
 
 
+@dataclass(frozen=True)
+class Known:
+    """Trials measured before, and what the fit makes of them."""
+
+    scores: Floats
+    measured: Sequence[Measurement]
+
+
 class TrackRecord:
     """Recall, and calibration of intervals, of the last `window` predictions."""
 
@@ -42,42 +50,45 @@ class TrackRecord:
         self,
         predicted: Prediction,
         measured: Sequence[Measurement],
-        fastest_scores: Floats,
-        fastest: Sequence[Measurement],
+        fastest: Known,
+        references: Known,
     ) -> None:
-        """A batch as it was predicted, what came of it, and the `TOP` fastest measured before.
+        """A batch as it was predicted, what came of it, and what the same fit makes of trials that
+        it knew: the `TOP` fastest, without which no recall is counted, and any others.
 
-        `fastest_scores`: what the same fit makes of `fastest`. With fewer than `TOP` of them no
-        recall is counted.
+        How far it is from those others is how much times scatter around what can be predicted.
         """
-        self._count_ranks(predicted.score, measured, fastest_scores, fastest)
+        self._count_ranks(predicted.score, measured, fastest)
         if predicted.covariance is not None and predicted.best is not None:
-            self._count_deviations(predicted, measured, predicted.best)
+            self._count_deviations(predicted, measured, references, predicted.best)
 
     def _count_ranks(
         self,
         scores: Floats,
         measured: Sequence[Measurement],
-        fastest_scores: Floats,
-        fastest: Sequence[Measurement],
+        fastest: Known,
     ) -> None:
-        if len(fastest) < TOP:
+        if len(fastest.measured) < TOP:
             return
-        times = times_s([*measured, *fastest])
+        times = times_s([*measured, *fastest.measured])
         met = _among_top(-times) & np.isfinite(times)
-        expected = _among_top(np.concatenate([scores, fastest_scores]))
+        expected = _among_top(np.concatenate([scores, fastest.scores]))
         for place in range(len(measured)):
             self._ranks.append((bool(met[place]), bool(met[place] & expected[place])))
 
     def _count_deviations(
-        self, predicted: Prediction, measured: Sequence[Measurement], best: float
+        self,
+        predicted: Prediction,
+        measured: Sequence[Measurement],
+        references: Known,
+        best: float,
     ) -> None:
-        """From the expected logarithm of the speed, in spreads; clipped as the model saw it."""
-        times = times_s(measured)
-        worked = np.isfinite(times)
-        speeds = np.maximum(-np.log(times[worked]), best - CLIP)
-        off = np.abs(speeds - predicted.score[worked])
-        self._deviations.extend((off / np.maximum(predicted.spread[worked], 1e-12)).tolist())
+        """From the expected logarithm of the speed, in what is expected of them."""
+        worked = np.array([each.is_ok for each in measured], dtype=np.bool_)
+        known = _off(references.scores, references.measured, best)
+        scatter = np.median(known) / _half_width(0.5) if len(known) else 0.0
+        expected = np.hypot(predicted.spread[worked], max(float(scatter), 1e-9))
+        self._deviations.extend((_off(predicted.score, measured, best) / expected).tolist())
 
     @property
     def recall(self) -> Recall:
@@ -99,6 +110,14 @@ class TrackRecord:
         if not self._deviations:
             return None
         return float(np.quantile(np.array(self._deviations), share) / _half_width(share))
+
+
+def _off(scores: Floats, measured: Sequence[Measurement], best: float) -> Floats:
+    """How far those that worked are from their scores, clipped as the model saw them."""
+    times = times_s(measured)
+    worked = np.isfinite(times)
+    off: Floats = np.abs(np.maximum(-np.log(times[worked]), best - CLIP) - scores[worked])
+    return off
 
 
 def _half_width(share: float) -> float:
