@@ -41,11 +41,13 @@ def context_features(workload: Workload, target: Target) -> dict[str, float]:
 
 def distance(first: tuple[Workload, Target], second: tuple[Workload, Target]) -> float:
     """Doublings between sizes of workloads and limits of devices, and one for any name in which
-    they differ; what only one of them tells counts half or, if it is a number, nothing."""
+    they differ, as that of the device; a name that only one of them tells counts half, a number
+    nothing."""
     one, other = context_features(*first), context_features(*second)
     names = sum("=" in name for name in one.keys() ^ other.keys())
     gaps = (abs(one[name] - other[name]) for name in one.keys() & other.keys())
-    return names / 2 + math.fsum(gap for gap in gaps if not math.isnan(gap))
+    apart = math.fsum(gap for gap in gaps if not math.isnan(gap))
+    return names / 2 + float(first[1].device != second[1].device) + apart
 
 
 def knob_features(schedule: Schedule) -> dict[str, float]:

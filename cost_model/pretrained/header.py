@@ -12,6 +12,8 @@ from cost_model.trust import BETTER_THAN_GUESSING
 from records.errors import InvalidInputError
 from records.target import Target
 from records.workload import Workload
+from search_spaces.dtypes import DTYPES
+from search_spaces.filled import filled
 
 FORMAT = "autotune-cost-model"
 VERSION = 1
@@ -69,6 +71,9 @@ class Header:
         judged = self.judged.get(workload.op)
         if judged is None:
             return f"it knows nothing of {workload.op}"
+        unseen = self._unseen_dtypes(workload)
+        if unseen:
+            return f"it was trained on no {workload.op} with {' and '.join(unseen)}"
         held_out = "workload" if self.knows(target) else "device"
         found = judged.get(held_out)
         if found is None:
@@ -78,6 +83,13 @@ class Header:
                 f"on a {held_out} that it had not seen its choices were hardly better than random"
             )
         return ""
+
+    def _unseen_dtypes(self, workload: Workload) -> list[str]:
+        return [
+            f"{name}={value}"
+            for name, value in filled(workload).items()
+            if str(value) in DTYPES and f"workload.{name}={value}" not in self.features
+        ]
 
     def why_outdated(self, find_template: FindTemplate) -> str:
         """Which template changed since; `""`: none."""

@@ -84,6 +84,15 @@ def test_a_device_or_an_op_that_it_was_not_judged_on(helping: Path) -> None:
     assert made is plain and "knows nothing of attention" in notices[0]
 
 
+def test_a_type_that_it_was_not_trained_on(helping: Path) -> None:
+    half = registry.op("matmul").workload(m=640, n=640, k=640, dtype="float16")
+    plain, made, notices = begun(helping, known_target(), half)
+    assert made is plain
+    assert notices == [
+        "the pretrained model is not used: it was trained on no matmul with dtype=float16"
+    ]
+
+
 def test_another_version_of_a_template(helping: Path) -> None:
     line, _, trees = helping.read_bytes().partition(b"\n")
     header = json.loads(line)

@@ -32,11 +32,9 @@ def test_distance_counts_doublings_and_differences() -> None:
         distance(here, (workload(2048), TARGET)) == 2.0 == distance((workload(128), TARGET), here)
     )
     assert distance(here, (workload(512, "float64"), TARGET)) == 1.0
-    assert distance(here, (workload(512), BIGGER)) == 2.0
-    assert (
-        distance(here, (workload(512), Target.of("sim", "other", "new", dict(TARGET.limits))))
-        == 1.0
-    )
+    assert distance(here, (workload(512), BIGGER)) == 3.0
+    other = Target.of("sim", "other", "new", dict(TARGET.limits))
+    assert distance(here, (workload(512), other)) == 2.0
 
 
 def test_the_fastest_of_the_nearest_come_first() -> None:
