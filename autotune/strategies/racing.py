@@ -1,10 +1,11 @@
 """Multi-fidelity search: few runs for everything, many only for what may be the best.
 
-Successive halving in two rungs and without waiting (L. Li et al., "A system for massively parallel
-hyperparameter tuning", MLSys 2020), over what guided search proposes. A schedule first runs in a
-heat; of the heats told so far, those among the fastest third that are not slower than the best
-full trial are promoted. More rungs would gain nothing: a full trial is a race already, in which
-who is slower than the best stops after three runs (`autotune.timing.TimingPlan`).
+Racing as in the intensification of SMAC (F. Hutter, H. Hoos and K. Leyton-Brown, "Sequential
+model-based optimization for general algorithm configuration", LION 2011), over what guided search
+proposes. Everything runs in a heat first. After each batch the fastest heat, unless it was slower
+than the best, challenges it in a full trial; which is the race, for who turns out to be slower
+stops after three runs (`autotune.timing.TimingPlan`). Promoting thirds, as successive halving does,
+costs more runs for nothing (`benchmarks/racing.md`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from records.schedule import Schedule
 
 
 class Racing:
-    """`strategy` proposes (`Guided` by default); one in `share` heats at most leads further.
+    """`strategy` proposes, `Guided` by default; `challengers` at most are promoted at a time.
 
     Implements `RunsHeats`.
     """
@@ -32,11 +33,11 @@ class Racing:
         strategy: SearchStrategy | None = None,
         *,
         heat_runs: int = 1,
-        share: int = 3,
+        challengers: int = 1,
     ) -> None:
         self._strategy = strategy or Guided(space, seed)
         self._heat_runs = heat_runs
-        self._share = share
+        self._challengers = challengers
         self._heats_s: dict[Schedule, float] = {}
         self._entered: set[Schedule] = set()  # promoted, or told in full
         self._best_s = math.inf
@@ -60,13 +61,13 @@ class Racing:
         self._strategy.tell(schedule, measurement)
 
     def promote(self, n: int) -> Sequence[Schedule]:
-        leading = sorted(self._heats_s.items(), key=lambda heat: heat[1])
-        leading = leading[: -(-len(leading) // self._share)]
-        promoted = [
-            schedule
-            for schedule, time_s in leading
+        heats = [
+            (time_s, schedule)
+            for schedule, time_s in self._heats_s.items()
             if time_s <= self._best_s and schedule not in self._entered
-        ][:n]
+        ]
+        heats.sort(key=lambda heat: heat[0])
+        promoted = [schedule for _, schedule in heats[: min(n, self._challengers)]]
         self._entered.update(promoted)
         return promoted
 

@@ -34,29 +34,35 @@ def test_only_strategies_of_two_fidelities_run_heats() -> None:
     assert not isinstance(Guided(example_space(), 0), RunsHeats)
 
 
-def test_the_fastest_third_is_promoted_once_fastest_first() -> None:
+def test_the_fastest_are_promoted_one_at_a_time_and_once() -> None:
     strategy = racing()
-    asked = heats(strategy, 5.0, 3.0, 4.0, 1.0, 6.0, 2.0)
-    assert strategy.promote(9) == [asked[3], asked[5]]
-    assert strategy.promote(9) == []
+    asked = heats(strategy, 5.0, 1.0, 2.0)
+    assert strategy.promote(0) == []
+    promoted = [strategy.promote(9) for _ in range(4)]
+    assert promoted == [[asked[1]], [asked[2]], [asked[0]], []]
 
 
-def test_no_more_are_promoted_than_asked_for_and_the_others_later() -> None:
-    strategy = racing()
-    asked = heats(strategy, 5.0, 3.0, 4.0, 1.0, 6.0, 2.0)
-    assert strategy.promote(1) == [asked[3]]
-    assert strategy.promote(1) == [asked[5]]
+def test_more_challengers_at_a_time() -> None:
+    strategy = Racing(example_space(), 0, RandomSearch(example_space(), 0), challengers=2)
+    asked = heats(strategy, 5.0, 1.0, 2.0)
+    assert strategy.promote(9) == [asked[1], asked[2]]
 
 
 def test_who_was_slower_than_the_best_in_full_is_not_promoted() -> None:
     strategy = racing()
-    asked = heats(strategy, 5.0, 3.0, 4.0, 1.0, 6.0, 2.0)
-    [leader] = strategy.promote(1)
+    heats(strategy, 5.0, 3.0, 1.0, 2.0)
+    [leader] = strategy.promote(9)
     strategy.tell(leader, Measurement.ok((1.5, 1.5)))
     assert strategy.promote(9) == []
-    later = heats(strategy, 1.4, 1.6, 9.0)
-    assert strategy.promote(9) == [later[0]]
-    assert asked[5] not in strategy.promote(9)
+    later = heats(strategy, 1.6, 1.4, 9.0)
+    assert strategy.promote(9) == [later[1]]
+
+
+def test_the_lucky_in_a_heat_let_the_next_challenge() -> None:
+    strategy = racing()
+    asked = heats(strategy, 5.0, 1.0, 2.0)
+    strategy.tell(strategy.promote(9)[0], Measurement.ok((3.0, 3.0)))
+    assert strategy.promote(9) == [asked[2]]
 
 
 def test_what_failed_is_not_promoted() -> None:
