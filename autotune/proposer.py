@@ -174,12 +174,10 @@ class Proposer:
         self._waiting = [each for each in self._waiting if each != schedule]
         self._first = [each for each in self._first if each != schedule]
         record = TuningRecord(self._workload, self._target, schedule, measurement, created_at="")
-        if schedule in self._heats:
-            self._records[self._heats.pop(schedule)] = record
-        else:
-            self._records.append(record)
+        place = self._heats.pop(schedule, len(self._records))
+        self._records[place : place + 1] = [record]
         if heat:
-            self._heats[schedule] = len(self._records) - 1
+            self._heats[schedule] = place
         self._pending.discard(schedule)
         self._judgement.tell(schedule, measurement)
 

@@ -192,8 +192,8 @@ class Tuner:
             if stopping.is_met(self._model, len(self._known)):
                 return LITTLE_TO_GAIN
             self._try(batch, session, self.proposer.heat_runs)
-            if self._time_left_s() > 0:
-                self._try(self.proposer.promote(self.options.batch), session)
+            if self._time_left_s() > 0 and (leading := self.proposer.promote(self.options.batch)):
+                self._try(leading, session)
             for notice in self.proposer.refit():
                 self.observer.notice(notice)
         return "finished"

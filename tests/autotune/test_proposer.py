@@ -285,3 +285,28 @@ def test_a_model_that_misleads_says_so_in_its_report() -> None:
     assert report.accuracy is not None and report.accuracy < 0.6
     assert report.within_90 is None  # it has no notion of intervals
     assert report.hindsight == "ignored, no better than guessing"
+
+
+class Pupil(Oracle):
+    """Remembers what it was last taught."""
+
+    def fit(self, records: Sequence[TuningRecord]) -> None:
+        super().fit(records)
+        self.taught = {each.schedule: each.measurement.times_s for each in records}
+        assert len(self.taught) == len(records)
+
+
+def test_a_full_trial_stands_in_place_of_its_heat() -> None:
+    pupil = Pupil()
+    proposer = make(pupil, "racing")
+    assert proposer.heat_runs == 1
+    assert make(None).heat_runs is None and make(None).promote(5) == []
+    first = proposer.next(3)
+    for schedule in (*first, first[1]):  # one heat twice, as two sessions may have had it
+        proposer.tell(schedule, Measurement.ok((EXAMPLE.time_s(schedule),)), heat=True)
+    [leader] = proposer.promote(5)
+    assert leader == min(first, key=EXAMPLE.time_s)
+    proposer.tell(leader, Measurement.ok((2.0, 3.0, 4.0)))
+    proposer.refit()
+    assert pupil.taught[leader] == (2.0, 3.0, 4.0)
+    assert list(pupil.taught) == first
