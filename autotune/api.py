@@ -12,7 +12,7 @@ from pathlib import Path
 from autotune.backends.base import DeviceInfo
 from autotune.codegen.winners import dialect_of, why_outdated
 from autotune.finals import best_of, ties_of
-from autotune.knowledge import earlier_records, informed, usable
+from autotune.knowledge import KINDS, earlier_records, informed, usable
 from autotune.prior import primed
 from autotune.proposer import Proposer
 from autotune.rivals import Rivals
@@ -209,7 +209,7 @@ def make_proposer(
         return proposer
     model = None if options.model_used == NO_MODEL else make_model(options.model_used, options.seed)
     strategy = make_strategy(options.strategy, space, options.seed)
-    is_new = not earlier and not any(store.records(workload, target))
+    is_new = not earlier and not any(store.records(workload, target, kinds=KINDS))
     if is_new and model is not None and options.strategy == DEFAULT_STRATEGY:
         strategy = primed(strategy, workload, target, space, options.seed, observer.notice)
     return Proposer(

@@ -28,6 +28,9 @@ MOST = 2000
 EACH = 250
 """Of one workload on one target, the latest."""
 
+KINDS = frozenset({Kind.SEARCH, Kind.HEAT})
+"""Trials that models learn from."""
+
 HEDGED = frozenset({"guided", "racing"})
 """Strategies that are given what is known beforehand, and a search without it beside."""
 
@@ -54,7 +57,7 @@ def _by_nearness(
         if other.op == workload.op and (other, device) != here
     ]
     for other, device in sorted(pairs, key=lambda pair: distance(here, pair)):
-        found = store.records(other, device, kinds={Kind.SEARCH, Kind.HEAT})
+        found = store.records(other, device, kinds=KINDS)
         yield from list(found)[-EACH:]
 
 
