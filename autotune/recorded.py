@@ -20,6 +20,7 @@ from search_spaces.expressions import constraint
 from search_spaces.kernel import KernelStats
 from search_spaces.knobs import Knob
 from search_spaces.listed import ListedSpace, listed_space
+from search_spaces.quantities import Quantity, computed_by
 from search_spaces.space import SearchSpace
 from search_spaces.union import UnionSpace
 
@@ -32,13 +33,15 @@ class RecordedSpace(UnionSpace):
     """A workload's schedules on a target as one search space, and what each of them measured.
 
     `spaces` hold exactly the schedules of `measurements`, which keep the order in which they were
-    read. `name` tells it from other recordings. It keeps no state between searches.
+    read. `name` tells it from other recordings; `quantities` are what the rules of its kernel
+    compute. It keeps no state between searches.
     """
 
     name: str
     workload: Workload
     target: Target
     measurements: Mapping[Schedule, Measurement]
+    quantities: tuple[Quantity, ...]
 
     def __init__(
         self,
@@ -47,8 +50,10 @@ class RecordedSpace(UnionSpace):
         target: Target,
         spaces: Sequence[SearchSpace],
         measurements: Mapping[Schedule, Measurement],
+        quantities: Sequence[Quantity] = (),
     ) -> None:
         super().__init__(spaces)
+        object.__setattr__(self, "quantities", tuple(quantities))
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "workload", workload)
         object.__setattr__(self, "target", target)
@@ -132,7 +137,8 @@ def from_table(
     workload = Workload.of(kernel, {f"size_{at}": size for at, size in enumerate(sizes)})
     name = f"{workload if sizes else kernel} on {device}"
     target = Target.of("recorded", device, device, {})
-    return RecordedSpace(name, workload, target, [space], measurements)
+    computed = computed_by(restrictions, names)
+    return RecordedSpace(name, workload, target, [space], measurements, computed)
 
 
 def _as_listed(

@@ -21,6 +21,7 @@ from cost_model.features import context_features
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
+from search_spaces.quantities import Quantity
 
 Column: TypeAlias = npt.NDArray[Any]
 
@@ -33,17 +34,32 @@ NUMBERED = 6
 
 
 class KnobTable:
-    """Knobs of one template's schedules as columns; a tuple's are kept until the next tuple."""
+    """Knobs of one template's schedules as columns, and `quantities` computed of them.
 
-    def __init__(self) -> None:
+    A tuple's are kept until the next tuple.
+    """
+
+    def __init__(self, quantities: Sequence[Quantity] = ()) -> None:
+        self._quantities = quantities
         self._kept: tuple[tuple[Schedule, ...], list[Column]] | None = None
 
     def columns(self, schedules: Sequence[Schedule]) -> list[Column]:
-        """An array for each knob, in the order of the knobs' names: of numbers or of text."""
+        """An array for each knob, in the order of the knobs' names: of numbers or of text.
+
+        Quantities follow, as far as their knobs are numbers.
+        """
         if self._kept is not None and self._kept[0] is schedules:
             return self._kept[1]
         rows = ([value for _, value in schedule.knobs] for schedule in schedules)
         columns = [_column(values) for values in zip(*rows, strict=True)]
+        names = [name for name, _ in schedules[0].knobs] if schedules else []
+        numbers = {
+            name: column
+            for name, column in zip(names, columns, strict=True)
+            if column.dtype.kind == "f"
+        }
+        computed = [each for each in self._quantities if numbers.keys() >= set(each.knobs)]
+        columns += [quantity(numbers) for quantity in computed]
         if isinstance(schedules, tuple):
             self._kept = schedules, columns
         return columns

@@ -12,12 +12,13 @@ from cost_model.base import Expectation, Floats, Prediction
 from cost_model.coordinates import Column, Context, Coordinates, KnobTable
 from cost_model.gaussian_process import GaussianProcess, Hyperparameters, Posterior, most_probable
 from cost_model.groups import Group, known_groups
-from cost_model.table import FindTemplate
+from cost_model.table import FindTemplate, quantities_of
 from records.record import TuningRecord
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
+from search_spaces.quantities import Quantity
 from search_spaces.threads import single_threaded_products
 
 Places = npt.NDArray[np.int64]
@@ -43,7 +44,7 @@ class Settings:
     always: int = 32
     tuned: int = 160
     believed: float = 8.0
-    missed: float = 0.6
+    missed: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,13 @@ class _Fitted:
 class _Memory:
     """Of one template, from fit to fit: it saves time and changes no prediction."""
 
-    knobs: KnobTable = field(default_factory=KnobTable)
+    quantities: Sequence[Quantity] = ()
+    knobs: KnobTable = field(init=False)
     key: tuple[bytes, ...] = ()
     hyperparameters: Hyperparameters | None = None
+
+    def __post_init__(self) -> None:
+        self.knobs = KnobTable(self.quantities)
 
 
 class GaussianProcessModel:
@@ -209,7 +214,11 @@ class GaussianProcessModel:
     def _columns(
         self, template: str, schedules: Sequence[Schedule], workload: Workload, target: Target
     ) -> list[Column]:
-        knobs = self._memories.setdefault(template, _Memory()).knobs.columns(schedules)
+        if template not in self._memories:
+            self._memories[template] = _Memory(
+                quantities_of(self._find_template, workload.op, template)
+            )
+        knobs = self._memories[template].knobs.columns(schedules)
         return [*knobs, *self._context.columns(workload, target, len(schedules))]
 
     def _examples(self, template: str, groups: Sequence[Group]) -> _Examples:
@@ -260,7 +269,8 @@ class GaussianProcessModel:
         others = [] if self._expectation is None else self._expectation.measured(template)
         if not others:
             return columns
-        return [_joined(pair) for pair in zip(columns, KnobTable().columns(others), strict=True)]
+        table = KnobTable(self._memories[template].quantities)
+        return [_joined(pair) for pair in zip(columns, table.columns(others), strict=True)]
 
     def _chosen(self, examples: _Examples) -> _Examples:
         count, most = len(examples.labels), self._settings.most

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from cost_model.features import context_features, knob_features, stats_features
+from records.errors import InvalidInputError
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 from search_spaces.kernel import KernelStats
+from search_spaces.quantities import Quantity
 
 Matrix: TypeAlias = npt.NDArray[np.float32]
 
@@ -26,8 +28,25 @@ class StatsSource(Protocol):
     def stats(self, workload: Workload, schedule: Schedule, target: Target) -> KernelStats: ...
 
 
+@runtime_checkable
+class QuantitySource(Protocol):
+    """A `StatsSource` whose rules say which quantities matter beside the knobs."""
+
+    @property
+    def quantities(self) -> Sequence[Quantity]: ...
+
+
 FindTemplate: TypeAlias = Callable[[str, str], StatsSource]
 """Finds a template by the names of op and template; raises `InvalidInputError` for none."""
+
+
+def quantities_of(find_template: FindTemplate, op: str, name: str) -> Sequence[Quantity]:
+    """None of a template that is not known, or has no such rules."""
+    try:
+        source = find_template(op, name)
+    except InvalidInputError:
+        return ()
+    return source.quantities if isinstance(source, QuantitySource) else ()
 
 
 class FeatureTable:

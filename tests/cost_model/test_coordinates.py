@@ -6,7 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cost_model.coordinates import Coordinates
+from cost_model.coordinates import Coordinates, KnobTable
+from records.schedule import Schedule
+from search_spaces.quantities import computed_by
 
 Floats = npt.NDArray[np.float64]
 
@@ -62,3 +64,11 @@ def test_a_value_never_met_is_finite_and_off() -> None:
     old = Coordinates([met])([met])
     assert np.isfinite(new).all()
     assert np.square(new - old).sum(axis=1) == pytest.approx([0.5, 0.5])
+
+
+def test_quantities_follow_the_knobs_where_these_are_numbers() -> None:
+    schedules = [Schedule.of("t", 1, {"x": x, "y": 2, "kind": "row"}) for x in (8, 16)]
+    computed = computed_by(["x * y <= 64", "y + kind == 3"], ["x", "y", "kind"])
+    columns = KnobTable(computed).columns(schedules)
+    assert len(columns) == 4
+    assert columns[-1].tolist() == [16.0, 32.0]
