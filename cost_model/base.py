@@ -42,7 +42,8 @@ class Expectation(Protocol):
     Logarithms of speeds relative to the best, as those of `Group.log_speeds`; `deviation`: of such
     speeds, about. `doubts`, (schedules, functions): what multiples of may have to be added to the
     mean; multiples are expected to be 0 with a deviation of 1, and learnt from what is measured.
-    `measured`: schedules of a template that others measured.
+    `works`: the probability that each does not fail, `None` where nobody knows. `measured`:
+    schedules of a template that others measured.
     """
 
     @property
@@ -51,6 +52,8 @@ class Expectation(Protocol):
     def mean(self, schedules: Sequence[Schedule]) -> Floats: ...
 
     def doubts(self, schedules: Sequence[Schedule]) -> Floats: ...
+
+    def works(self, schedules: Sequence[Schedule]) -> Floats | None: ...
 
     def measured(self, template: str) -> Sequence[Schedule]: ...
 

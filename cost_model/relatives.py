@@ -32,7 +32,7 @@ from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
 
-TREES = TreeSettings(objective="log", members=1)
+TREES = TreeSettings(objective="log", members=1, failures=True)
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,10 @@ class Relatives:
         level = np.full((len(schedules), 1), self._belief.level)
         return np.hstack([predictions * self._doubts, level])
 
+    def works(self, schedules: Sequence[Schedule]) -> Floats | None:
+        works: Floats = self._rows_of(schedules)[:, -1]
+        return None if np.isnan(works).any() else works
+
     def measured(self, template: str) -> list[Schedule]:
         """The nearest relatives' schedules of the template."""
         schedules = (each for group in self._nearest for each in group.schedules)
@@ -121,13 +125,17 @@ class Relatives:
 
     def _predictions(self, schedules: Sequence[Schedule]) -> Floats:
         """(schedules, predictions): of each process, and of the trees."""
+        return self._rows_of(schedules)[:, :-1]
+
+    def _rows_of(self, schedules: Sequence[Schedule]) -> Floats:
+        """Predictions, and how likely each is to work: NaN where that is not known."""
         if self._last is not None and self._last[0] is schedules:
             return self._last[1]
         fresh = tuple(each for each in schedules if each not in self._rows)
         if fresh:
             self._rows.update(zip(fresh, self._predicted(fresh), strict=True))
         rows = [self._rows[each] for each in schedules]
-        found = np.array(rows).reshape(len(rows), len(self._weights))
+        found = np.array(rows).reshape(len(rows), len(self._weights) + 1)
         if isinstance(schedules, tuple):
             self._last = schedules, found
         return found
@@ -137,11 +145,16 @@ class Relatives:
         for group, process in zip(self._nearest, self._processes, strict=True):
             prediction = process.predict(group.workload, group.target, schedules)
             columns.append(prediction.score + math.log(group.best_s))
+        works: Floats | None = None
         if self._trees.ready:
-            columns.append(self._trees.predict(self._workload, self._target, schedules).score)
+            prediction = self._trees.predict(self._workload, self._target, schedules)
+            columns.append(prediction.score)
+            works = prediction.works
         else:
             columns.append(np.zeros(len(schedules)))
-        return np.maximum(np.stack(columns, axis=1), -CLIP)
+        unknown = np.full(len(schedules), np.nan)
+        speeds = np.maximum(np.stack(columns, axis=1), -CLIP)
+        return np.column_stack([speeds, unknown if works is None else works])
 
 
 def _process(group: Group, seed: int, find_template: FindTemplate) -> GaussianProcessModel:

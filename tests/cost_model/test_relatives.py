@@ -123,3 +123,21 @@ def test_same_records_same_expectation() -> None:
     assert first.mean(UNSEEN).tolist() == second.mean(UNSEEN).tolist()
     asked_in_parts = np.concatenate([second.mean(UNSEEN[:50]), second.mean(list(UNSEEN[50:]))])
     assert np.allclose(first.mean(UNSEEN), asked_in_parts)
+
+
+def test_what_failed_for_others_is_expected_to_fail_until_own_trials_say_more() -> None:
+    failure = Measurement.failed(Status.LAUNCH_ERROR, "too many resources")
+    relatives = [
+        replace(each, measurement=failure) if each.schedule["unroll"] == 8 else each
+        for each in measured(OTHERS[0], alike)
+    ]
+    fails = np.array([each["unroll"] == 8 for each in UNSEEN])
+    chances = []
+    for count in (0, 10, 200):
+        model = make_model("ensemble", 0, find_example, expecting(relatives))
+        model.fit(own(count))
+        works = model.predict(workload(), TARGET, UNSEEN).works
+        assert works is not None
+        assert works[~fails].mean() > 0.9
+        chances.append(works[fails].mean())
+    assert chances[0] < 0.65 and chances[0] < chances[1] < 0.9 < chances[2]
