@@ -43,12 +43,12 @@ CAUTION = 0.25
 LEAST_GAIN = 1e-4
 """So small a gain the draws do not tell from nothing."""
 
-BELIEF = 0.55
-DOUBT = 0.2
+BELIEF = 0.6
+DOUBT = 0.08
 """How much that chance counts, and the chance that is left where the model is sure of the best.
 
-Like the other constants here, rounded from what came of 62 searches of 31 recorded spaces; those
-that the other kernels give a kernel predict it no worse (`benchmarks/outlook.md`).
+Like the other constants here, rounded from what came of 62 searches of 31 recorded spaces
+(`benchmarks/outlook.md`).
 """
 
 
