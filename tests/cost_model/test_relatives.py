@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from autotune.testing.cost_model import EXAMPLE, TARGET, find_example, workload
-from cost_model import EXPECTING, make_model
+from cost_model import EXPECTING, gaussian_process_model, make_model
 from cost_model.evaluate import pairwise_accuracy
-from cost_model.relatives import Relatives
+from cost_model.gaussian_process import Hyperparameters, most_probable
+from cost_model.relatives import Belief, Relatives
 from records import Measurement, Schedule, Status, Target, TuningRecord, Workload
 
 SCHEDULES = EXAMPLE.space.sample(500, np.random.default_rng(2))
@@ -141,3 +143,25 @@ def test_what_failed_for_others_is_expected_to_fail_until_own_trials_say_more() 
         assert works[~fails].mean() > 0.9
         chances.append(works[fails].mean())
     assert chances[0] < 0.65 and chances[0] < chances[1] < 0.9 < chances[2]
+
+
+def test_relatives_are_fitted_once_and_not_all_of_them_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fits: list[int] = []
+
+    def counted(inputs: np.ndarray, *rest: Any) -> Hyperparameters:
+        fits.append(len(inputs))
+        return most_probable(inputs, *rest)
+
+    monkeypatch.setattr(gaussian_process_model, "most_probable", counted)
+    belief = Belief(most=3)
+    devices = [Target.of("sim", f"device {place}", "example", {"units": 8}) for place in range(6)]
+    records = [each for device in devices for each in measured(device, alike, 20)]
+    expectation = Relatives(records, workload(), TARGET, find_template=find_example, belief=belief)
+    model = make_model("ensemble", 0, find_example, expectation)
+    assert fits == [20] * 3
+    for count in (5, 10, 15):
+        model.fit(own(count))
+        model.predict(workload(), TARGET, UNSEEN)
+    assert fits[3:] == [5, 10, 15]
