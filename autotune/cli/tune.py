@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from autotune.cli.options import (
     op_group,
 )
 from autotune.strategies import DEFAULT as DEFAULT_STRATEGY
-from autotune.strategies import STRATEGIES
+from autotune.strategies import GUIDED, STRATEGIES
 from cost_model import DEFAULT as DEFAULT_MODEL
 from cost_model import MODELS
 from records.workload import Workload
@@ -51,6 +51,11 @@ def tune(
     if result.outcome == "interrupted":
         return EXIT_INTERRUPTED
     return 0 if result.best else EXIT_FAILED_CHECK
+
+
+def _listed(names: Collection[str]) -> str:
+    *others, last = sorted(names)
+    return f"{', '.join(others)} and {last}"
 
 
 command = op_group(
@@ -84,12 +89,12 @@ command = op_group(
         type=click.Choice(list(STRATEGIES)),
         default=DEFAULT_STRATEGY,
         show_default=True,
-        help="How to search. guided and evolutionary follow a cost model, the others measurements.",
+        help=f"How to search. {_listed(GUIDED)} follow a cost model, the others measurements.",
     ),
     click.option(
         "--model",
         type=click.Choice([*MODELS, "none"]),
-        help=f"Cost model: {DEFAULT_MODEL} by default for guided and evolutionary, else none. With "
+        help=f"Cost model: {DEFAULT_MODEL} by default for {_listed(GUIDED)}, else none. With "
         "random, the most promising of three times as many draws are measured.",
     ),
     click.option(
