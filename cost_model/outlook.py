@@ -95,8 +95,8 @@ class Promises:
     def corrected(self, believed: Outlook, tried: int, untried: int) -> Outlook:
         """What to expect where a model believes that, so many schedules being tried or not.
 
-        The gain is the geometric mean of what is left of the promise and of 1 / `tried`, about
-        what searches gained on average in 50 trials more.
+        The gain is the geometric mean of what is left of the promise and of 1 / `tried`, which is
+        of the order of what searches gain in 50 trials more, whatever they expect.
         """
         unknown = untried / (tried + untried)
         gain = math.sqrt(max(believed.gain, LEAST_GAIN) * self.kept * unknown / tried)
