@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -108,13 +108,15 @@ def replay(
     batch: int = BATCH,
     noise: MeasuredNoise | Repeats | None = None,
     earlier: Sequence[TuningRecord] = (),
+    told: Callable[[TuningRecord], object] | None = None,
 ) -> Replayed:
     """Search as the tuner does, the recording answering.
 
     A trial is a schedule proposed, whether it works or not; fewer than `trials` where the space
     is exhausted. With noise the best is what the trials make seem so, a heat only where there is
     no full trial, and counts with its recorded time. `earlier`: records of other workloads or
-    targets, which the model knows. Nothing survives from one call to the next.
+    targets, which the model knows. `told` gets each trial. Nothing survives from one call to the
+    next.
     """
     started_s = time.perf_counter()
     best, fraction = (True, float("inf")), 0.0
@@ -124,6 +126,8 @@ def replay(
     for record in searched(
         policy, recorded, trials, seed, batch=batch, noise=noise, earlier=earlier
     ):
+        if told is not None:
+            told(record)
         time_s = record.measurement.time_s
         if time_s is not None and (record.kind is Kind.HEAT, time_s) < best:
             best = record.kind is Kind.HEAT, time_s

@@ -14,7 +14,8 @@ its own:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -26,16 +27,14 @@ from search_spaces_files import SpaceFile, find, relatives
 
 from autotune import knowledge
 from autotune.leaderboard import Standing, ranked
+from autotune.recorded import RecordedSpace
 from autotune.recordings.noise import MeasuredNoise
 from autotune.recordings.noise import find as find_noise
-from autotune.replay import Policy, Replayed, default_policies, replay, searched
+from autotune.replay import Policy, Replayed, default_policies, replay
 from records.errors import AutotuneError, InvalidInputError
 from records.record import TuningRecord
 
 RIVAL = "Kernel Tuner: "
-KNOWN_TRIALS = 200
-"""Trials of a search on each relative, that a search which knows them has the records of."""
-
 SIZE = 10_000
 """Schedules of the space, nearly, on which proposals are timed."""
 
@@ -97,12 +96,11 @@ def main(
         _transfer(runs, policies[0]) if transfer else (),
         _speed(runs, policies[0], python) if speed else (),
     )
-    lines: list[str] = []
-    for line in report:
-        click.echo(line)
-        lines.append(line)
-    if output is not None:
-        output.write_text("\n".join(lines) + "\n")
+    with output.open("w") if output is not None else nullcontext() as file:
+        for line in report:
+            click.echo(line)
+            if file is not None:
+                print(line, file=file, flush=True)
 
 
 def _policies(strategies: str, every: bool) -> list[Policy]:
@@ -148,7 +146,7 @@ def _transfer(runs: Runs, policy: Policy) -> Iterator[str]:
         yield "no two files are of one kernel"
         return
     some = replace(runs, files=kin)
-    yield f"{len(kin)} spaces; known: {KNOWN_TRIALS} trials of a search on each relative"
+    yield f"{len(kin)} spaces; known: the {runs.trials} trials of a cold search on each relative"
     yield ""
     yield from table([some.knowing_relatives(policy), some.cold(policy)])
 
@@ -184,36 +182,48 @@ class Rivals:
 
 
 @dataclass(frozen=True)
+class Made:
+    """A search that was made, and its trials."""
+
+    replayed: Replayed
+    records: Sequence[TuningRecord]
+
+
+@dataclass(frozen=True)
 class Runs:
-    """Searches of some files; a space is loaded, searched and forgotten."""
+    """Searches of some files; a space is loaded, searched and forgotten, its trials are kept."""
 
     files: Sequence[SpaceFile]
     seeds: int
     trials: int
     batch: int
+    made: dict[tuple[str, SpaceFile, int], Made] = field(default_factory=dict, repr=False)
 
     def cold(self, policy: Policy, noise: Path | None = None) -> Standing:
         found = []
         for file in self.files:
             space = file.load()
-            repeats = (
-                None if noise is None else MeasuredNoise.load(find_noise(noise, file.path), space)
-            )
-            search = partial(replay, policy, space, self.trials, batch=self.batch, noise=repeats)
-            found.append([search(seed) for seed in range(self.seeds)])
+            if noise is None:
+                found.append([self._made(policy, file, space, at).replayed for at in self._seeds])
+            else:
+                repeats = MeasuredNoise.load(find_noise(noise, file.path), space)
+                search = partial(
+                    replay, policy, space, self.trials, batch=self.batch, noise=repeats
+                )
+                found.append([search(seed) for seed in self._seeds])
         return Standing.of(policy.name, found, self.trials)
 
     def knowing_relatives(self, policy: Policy) -> Standing:
-        """Of each file, in turn for each seed: what a search on a relative gave is made once."""
+        """Of each file, for each seed, with the trials of the relatives' cold searches."""
         found: dict[SpaceFile, list[Replayed]] = {file: [] for file in self.files}
         families: dict[object, list[SpaceFile]] = {}
         for file in self.files:
             families.setdefault(file.family, []).append(file)
         for family in families.values():
             spaces = {file: file.load() for file in family}
-            for seed in range(self.seeds):
+            for seed in self._seeds:
                 known = {
-                    file: list(searched(policy, space, KNOWN_TRIALS, seed, batch=self.batch))
+                    file: self._made(policy, file, space, seed).records
                     for file, space in spaces.items()
                 }
                 for file, space in spaces.items():
@@ -222,6 +232,19 @@ class Runs:
                     found[file].append(search(seed, earlier=earlier))
         name = f"{policy.name}, knowing relatives"
         return Standing.of(name, [found[file] for file in self.files], self.trials)
+
+    @property
+    def _seeds(self) -> range:
+        return range(self.seeds)
+
+    def _made(self, policy: Policy, file: SpaceFile, space: RecordedSpace, seed: int) -> Made:
+        """A cold search, made once: those that know relatives need its trials again."""
+        key = policy.name, file, seed
+        if key not in self.made:
+            told: list[TuningRecord] = []
+            replayed = replay(policy, space, self.trials, seed, batch=self.batch, told=told.append)
+            self.made[key] = Made(replayed, told)
+        return self.made[key]
 
     def kernel_tuner(self, rivals: Rivals) -> list[Standing]:
         """Of each strategy that ran on every file."""

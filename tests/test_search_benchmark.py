@@ -69,7 +69,7 @@ def test_the_tables(spaces: Path, tmp_path: Path) -> None:
     lines = done.output.splitlines()
     assert lines[0] == "4 spaces, 2 seeds each, batches of 12"
     assert {"## Cold", "## Knowing relatives"} <= set(lines)
-    assert "2 spaces; known: 200 trials of a search on each relative" in lines
+    assert "2 spaces; known: the 30 trials of a cold search on each relative" in lines
     assert sum(line.startswith(("| random", "| local")) for line in lines) == 4
     assert "| search | 10 | 25 | 30 | trials to 95 % | ms a trial |" in lines
 
