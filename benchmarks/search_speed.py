@@ -8,11 +8,14 @@ prints the table of construction alone.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -31,7 +34,7 @@ from search_spaces.knobs import Knob
 from search_spaces.space import SearchSpace
 from search_spaces.union import UnionSpace
 
-SCRIPT = Path(__file__).with_name("space_construction.py")
+SCRIPT = Path(__file__).absolute().with_name("space_construction.py")
 REPEATS = 9
 
 
@@ -152,9 +155,11 @@ def _rivals(files: Sequence[SpaceFile], python: str | None) -> Iterator[dict[str
     spaces = [
         dict(zip(("params", "restrictions"), file.restrictions(), strict=True)) for file in files
     ]
-    done = subprocess.run(
-        [python, str(SCRIPT)], input=json.dumps(spaces), capture_output=True, text=True, check=True
-    )
+    words = [os.path.abspath(shutil.which(python) or python), str(SCRIPT)]
+    with TemporaryDirectory() as folder:  # pyATF makes itself a cache where it runs
+        done = subprocess.run(
+            words, input=json.dumps(spaces), capture_output=True, text=True, check=True, cwd=folder
+        )
     return iter([json.loads(line) for line in done.stdout.splitlines()])
 
 
