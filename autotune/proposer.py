@@ -3,83 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from autotune.model_report import Candidates, ModelReport
+from autotune.model_score import ModelScore, Offer
 from autotune.strategies.base import RunsHeats, SearchStrategy
-from cost_model.acquisition import DEFAULT, choose
-from cost_model.base import CostModel, Prediction
+from cost_model.acquisition import DEFAULT
+from cost_model.base import CostModel
 from cost_model.judgement import Judgement
-from cost_model.outlook import believed, promising
+from cost_model.outlook import Outlook, believed, promising
 from cost_model.trust import Trust
 from records.measurement import Measurement
 from records.record import TuningRecord
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
-from search_spaces.threads import single_threaded_products
 
 FURTHER_TRIALS = 50
 """Trials whose gain is estimated."""
-
-
-@dataclass(frozen=True)
-class _Offer:
-    """Schedules to choose from, those `free` to be chosen, and what is predicted of all."""
-
-    schedules: Sequence[Schedule]
-    free: npt.NDArray[np.bool_]
-    prediction: Prediction
-
-
-class ModelScore:
-    """A cost model's predictions for one workload on one target, as a `BatchScore`."""
-
-    def __init__(
-        self,
-        model: CostModel,
-        workload: Workload,
-        target: Target,
-        acquisition: str = DEFAULT,
-        seed: Sequence[int] = (0,),
-    ) -> None:
-        self._model = model
-        self._workload = workload
-        self._target = target
-        self._acquisition = acquisition
-        self._rng = np.random.default_rng(seed)
-        self._scored: dict[Schedule, None] = {}
-        self._offered: _Offer | None = None
-
-    def __call__(self, schedules: Sequence[Schedule]) -> npt.NDArray[np.float64]:
-        self._scored.update(dict.fromkeys(schedules))
-        return self.prediction(schedules).score
-
-    def choose(
-        self, schedules: Sequence[Schedule], free: npt.NDArray[np.bool_], n: int
-    ) -> Sequence[int]:
-        """By what each is expected to gain, not by the score alone."""
-        prediction = self.prediction(schedules)
-        self._offered = _Offer(schedules, free.copy(), prediction)
-        with single_threaded_products():
-            return choose(prediction, free, n, self._rng, self._acquisition)
-
-    def prediction(self, schedules: Sequence[Schedule]) -> Prediction:
-        return self._model.predict(self._workload, self._target, schedules)
-
-    @property
-    def was_asked(self) -> bool:
-        return bool(self._scored) or self._offered is not None
-
-    def offer(self) -> _Offer:
-        """What there was to choose from last, or else all that was scored."""
-        if self._offered is None:
-            scored = tuple(self._scored)
-            self._offered = _Offer(scored, np.ones(len(scored), np.bool_), self.prediction(scored))
-        return self._offered
 
 
 class Proposer:
@@ -196,33 +138,44 @@ class Proposer:
         """How well the model does, and what is still to be gained; `None` while it has no part."""
         if self._model is None or not self._model.ready:
             return None
-        if self._guide is None or self._asked is None:
-            return ModelReport.of(self._judgement, None, None)
-        offer = self._offer(self._asked, self._guide)
-        schedules, free, prediction = offer.schedules, offer.free, offer.prediction
-        untried = int(free.sum())
-        if not untried:
-            return ModelReport.of(self._judgement, None, None)
-        works = prediction.works
-        failing = 0 if works is None else int((works[free] < 0.5).sum())
-        left_out = max(0, untried - len(self._pending))
-        candidates = Candidates(len(free), left_out, failing)
-        best = [schedules[place] for place in promising(prediction, free)]
-        rng = np.random.default_rng((self._seed, len(self._records)))
-        further = believed(self._guide.prediction(best), FURTHER_TRIALS, rng)
-        if further is not None:
-            promises = self._judgement.promises
-            further = promises.corrected(further, len(self._records), untried)
+        candidates, further = None, None
+        if self._guide is not None and self._asked is not None:
+            offer = self._offer(self._asked, self._guide)
+            if offer.free.any():
+                candidates = self._candidates(offer)
+                further = self._outlook(offer, self._guide)
         return ModelReport.of(self._judgement, candidates, further)
 
-    def _offer(self, asked: ModelScore, guide: ModelScore) -> _Offer:
+    def _offer(self, asked: ModelScore, guide: ModelScore) -> Offer:
         """What there was to choose from, as it stands after what was told and learnt since."""
         offer = asked.offer()
         if asked is guide:
             return offer
         told = {record.schedule for record in self._records}
         free = np.array([each not in told for each in offer.schedules], dtype=np.bool_)
-        return _Offer(offer.schedules, free, guide.prediction(offer.schedules))
+        return Offer(offer.schedules, free, guide.prediction(offer.schedules))
+
+    def _candidates(self, offer: Offer) -> Candidates:
+        works = offer.prediction.works
+        failing = 0 if works is None else int((works[offer.free] < 0.5).sum())
+        left_out = max(0, int(offer.free.sum()) - len(self._pending))
+        return Candidates(len(offer.free), left_out, failing)
+
+    def _outlook(self, offer: Offer, guide: ModelScore) -> Outlook | None:
+        """`None` also while there is no best that more trials could beat."""
+        if not self._has_best:
+            return None
+        best = [offer.schedules[place] for place in promising(offer.prediction, offer.free)]
+        rng = np.random.default_rng((self._seed, len(self._records)))
+        further = believed(guide.prediction(best), FURTHER_TRIALS, rng)
+        if further is None:
+            return None
+        promises = self._judgement.promises
+        return promises.corrected(further, len(self._records), int(offer.free.sum()))
+
+    @property
+    def _has_best(self) -> bool:
+        return any(record.measurement.is_ok for record in self._records)
 
     def _notices(self) -> list[str]:
         trust = self._judgement.trust
@@ -247,8 +200,7 @@ class Proposer:
         return chosen
 
     def _expect(self, schedules: Sequence[Schedule]) -> None:
-        known = any(record.measurement.is_ok for record in self._records)
-        if self._model is not None and self._model.ready and known and schedules:
+        if self._model is not None and self._model.ready and self._has_best and schedules:
             rng = np.random.default_rng((self._seed, len(self._records)))
             self._judgement.expect(schedules, self._records, self._score().prediction, rng)
 

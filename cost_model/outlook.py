@@ -93,7 +93,7 @@ class Promises:
         return min(MOST_KEPT, (brought + CREDIT) / (promised + CREDIT))
 
     def corrected(self, believed: Outlook, tried: int, untried: int) -> Outlook:
-        """What to expect where a model believes that, so many schedules being tried or not.
+        """What to expect where a model believes that; so many schedules were tried, one at least.
 
         The gain is the geometric mean of what is left of the promise and of 1 / `tried`, which is
         of the order of what searches gain in 50 trials more, whatever they expect.

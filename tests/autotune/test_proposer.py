@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from autotune.testing.cost_model import EXAMPLE, TARGET, find_example, record, w
 from cost_model import make_model
 from cost_model.acquisition import ACQUISITIONS, THOMPSON
 from cost_model.base import CostModel, Prediction
+from cost_model.relatives import Relatives
 from cost_model.trust import Trust
 from cost_model.xgboost_model import XGBoostModel
 from records import Measurement, Schedule, Status, Target, TuningRecord, Workload
@@ -275,6 +277,27 @@ def test_nothing_is_left_out_of_a_space_that_is_exhausted() -> None:
     assert proposer.next(5) == []
     report = proposer.report()
     assert report is not None and report.candidates is None and report.outlook is None
+
+
+def test_no_gain_is_foretold_before_there_is_something_to_beat() -> None:
+    """A model may be ready before anything was measured, where it knows of other devices."""
+    other = Target.of("sim", "other", "example", {})
+    drawn = EXAMPLE.space.sample(40, np.random.default_rng(0))
+    earlier = [replace(record(each), target=other) for each in drawn]
+    relatives = Relatives(earlier, workload(), TARGET, find_template=find_example)
+    proposer = make(make_model("ensemble", 0, find_example, relatives), "guided")
+    failure = Measurement.failed(Status.LAUNCH_ERROR, "too many resources")
+    for result in (failure, Measurement.ok((1.0,))):
+        proposer.refit()
+        chosen = proposer.next(4)
+        report = proposer.report()
+        assert report is not None and report.candidates is not None and report.outlook is None
+        for schedule in chosen:
+            proposer.tell(schedule, result)
+    proposer.refit()
+    proposer.next(4)
+    report = proposer.report()
+    assert report is not None and report.outlook is not None
 
 
 def test_a_model_that_misleads_says_so_in_its_report() -> None:
