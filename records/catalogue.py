@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from records.canonical import Items, canonical_json, freeze
 from records.connection import Connection
+from records.peaks import Peaks
 from records.target import Target
 from records.workload import Workload
 
@@ -58,6 +59,14 @@ class Catalogue:
             self._environments[number] = freeze(self._key("environments", number))
         return self._environments[number]
 
+    def peaks(self) -> dict[Target, Peaks]:
+        """What is no peaks is not known; `records.soundness` tells."""
+        rows = self._connection.rows(
+            "SELECT id, peaks FROM targets WHERE peaks IS NOT NULL ORDER BY id"
+        )
+        found = ((number, _peaks(text)) for number, text in rows)
+        return {self.target(number): peaks for number, peaks in found if peaks is not None}
+
     def _find(self, table: str, key: str) -> int | None:
         if (table, key) not in self._ids:
             number = self._connection.value(f"SELECT id FROM {table} WHERE key = ?", (key,))
@@ -81,6 +90,13 @@ class Catalogue:
 
 def _workload_columns(workload: Workload) -> dict[str, str]:
     return {"op": workload.op, "params": canonical_json(dict(workload.params))}
+
+
+def _peaks(text: str) -> Peaks | None:
+    try:
+        return Peaks.from_json(json.loads(text))
+    except (TypeError, ValueError):
+        return None
 
 
 def _target_columns(target: Target) -> dict[str, str]:

@@ -1,4 +1,7 @@
-"""Records as lines of JSON: a header that names the format, then one record a line."""
+"""Records as lines of JSON: a header that names the format, then one record a line.
+
+The header has the peaks of the records' targets too, where they are known.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,18 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from records import fields
 from records.canonical import canonical_json
 from records.errors import InvalidInputError
+from records.peaks import NO_PEAKS, Peaks, PeaksOf
 from records.record import TuningRecord
+from records.target import Target
 
 FORMAT = "autotune-records"
 VERSION = 1
@@ -52,9 +58,17 @@ class Line:
             raise InvalidInputError(f"not a tuning record: {error}") from error
 
 
-def write(records: Iterable[TuningRecord], stream: TextIO) -> int:
+@dataclass(frozen=True)
+class Export:
+    """What `read` finds: the lines, empty ones skipped, and what the header says."""
+
+    peaks: PeaksOf
+    lines: Iterator[Line]
+
+
+def write(records: Iterable[TuningRecord], stream: TextIO, peaks: PeaksOf = NO_PEAKS) -> int:
     """Write header and records to a text stream; returns the number of records."""
-    stream.write(canonical_json({"format": FORMAT, "version": VERSION}) + "\n")
+    stream.write(canonical_json(_header(peaks)) + "\n")
     count = 0
     for record in records:
         stream.write(canonical_json(record.to_json()) + "\n")
@@ -62,22 +76,22 @@ def write(records: Iterable[TuningRecord], stream: TextIO) -> int:
     return count
 
 
-def read(lines: Iterable[str], name: str) -> Iterator[Line]:
-    """The lines after the header; empty ones are skipped. `name` is the source in messages.
+def read(lines: Iterable[str], name: str) -> Export:
+    """`name` is the source in messages.
 
     `InvalidInputError` if the first line is not the header of a version that is known.
     """
     numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
-    _check_header(next(numbered, (1, ""))[1], name)
-    for number, text in numbered:
-        yield Line(f"{name}, line {number}", text)
+    header = _checked_header(next(numbered, (1, ""))[1], name)
+    found = (Line(f"{name}, line {number}", text) for number, text in numbered)
+    return Export(_peaks(header, name), found)
 
 
-def write_file(path: Path, records: Iterable[TuningRecord]) -> int:
+def write_file(path: Path, records: Iterable[TuningRecord], peaks: PeaksOf = NO_PEAKS) -> int:
     """`write` to a file, compressed if its name ends in `.gz`; whole or not at all."""
     try:
         with _whole_or_nothing(path) as file, _open(file, "wt", path) as stream:
-            return write(records, stream)
+            return write(records, stream, peaks)
     except OSError as error:
         raise InvalidInputError(f"{path}: cannot be written: {error}; name another file") from error
 
@@ -92,7 +106,31 @@ def open_file(path: Path) -> Iterator[Iterator[str]]:
         raise InvalidInputError(f"{path}: cannot be read: {error}; name another file") from error
 
 
-def _check_header(line: str, name: str) -> None:
+def _header(peaks: PeaksOf) -> dict[str, Any]:
+    header: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+    if peaks:
+        header["peaks"] = [
+            {"target": target.to_json(), "peaks": each.to_json()} for target, each in peaks.items()
+        ]
+    return header
+
+
+def _peaks(header: Mapping[str, Any], name: str) -> dict[Target, Peaks]:
+    try:
+        return {
+            Target.from_json(fields.mapping(each, "target")): Peaks.from_json(
+                fields.mapping(each, "peaks")
+            )
+            for each in header.get("peaks", ())
+        }
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"{name}: the peaks of its first line are none: {error}; "
+            "take them out, or export it again"
+        ) from error
+
+
+def _checked_header(line: str, name: str) -> Mapping[str, Any]:
     try:
         header: Any = json.loads(line)
     except ValueError:
@@ -107,6 +145,7 @@ def _check_header(line: str, name: str) -> None:
             f"{name}: format version {header.get('version')}, this autotune reads {VERSION}; "
             "upgrade with: pip install --upgrade autotune-kernels"
         )
+    return header
 
 
 def _open(file: Path, mode: str, named: Path) -> Any:

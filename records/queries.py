@@ -144,6 +144,13 @@ def ids(connection: Connection, wanted: Wanted) -> list[int]:
     return [row[0] for row in connection.rows(sql, parameters)]
 
 
+def target_ids(connection: Connection, wanted: Wanted) -> set[int]:
+    """Targets of the trials that pass every filter."""
+    clauses, parameters = zip(*wanted.clauses(), strict=True)
+    sql = f"SELECT DISTINCT target_id FROM trials WHERE {' AND '.join(clauses)}"
+    return {row[0] for row in connection.rows(sql, parameters)}
+
+
 def pages(connection: Connection, wanted: Sequence[int]) -> Iterator[list[Row]]:
     """Rows of `COLUMNS` for trial ids, in their order, a page at a time.
 

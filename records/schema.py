@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from records.connection import Connection
 from records.errors import SchemaError
-from records.migrations import first
+from records.migrations import first, second
 
 APPLICATION_ID = 0x61547552  # "aTuR"; https://sqlite.org/pragma.html#pragma_application_id
 
@@ -20,7 +20,7 @@ class Migration:
     apply: Callable[[Connection], None]
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, first.apply),)
+MIGRATIONS: tuple[Migration, ...] = (Migration(1, first.apply), Migration(2, second.apply))
 
 TABLES = ("sessions", "workloads", "targets", "environments", "trials")
 INDEXES = ("trials_by_time", "trials_by_schedule", "trials_by_session")

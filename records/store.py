@@ -17,6 +17,7 @@ from records.exchange import ImportReport
 from records.inspection import DatabaseInfo
 from records.match import Match
 from records.measurement import Measurement
+from records.peaks import Peaks
 from records.record import Kind, TuningRecord
 from records.remedy import not_tuned
 from records.rows import decode, decode_measurements, decode_schedules
@@ -94,6 +95,12 @@ class TuningDatabase:
         with self._writing(durable=True):
             self._writer.end_session(session, outcome)
 
+    def note_peaks(self, target: Target, peaks: Peaks) -> None:
+        """Keep what was probed of a target, in place of what was known before."""
+        if self.peaks().get(target) != peaks:
+            with self._writing():
+                self._writer.set_peaks(target, peaks)
+
     def add(self, record: TuningRecord, session: int | None = None) -> int:
         """Store a record and return its number.
 
@@ -114,13 +121,7 @@ class TuningDatabase:
         ok_only: bool = False,
     ) -> Iterator[TuningRecord]:
         """Records that pass every filter given, oldest first, as they stand now."""
-        wanted = queries.Wanted(
-            None if workload is None else workload.key,
-            None if target is None else target.key,
-            op,
-            kinds,
-            ok_only,
-        )
+        wanted = _wanted(workload, target, op=op, kinds=kinds, ok_only=ok_only)
         found = queries.ids(self._connection, wanted)
         pages = queries.pages(self._connection, found)
         return (record for page in pages for record in decode(page, self._catalogue))
@@ -198,6 +199,10 @@ class TuningDatabase:
         rows = self._connection.rows("SELECT id FROM targets ORDER BY id")
         return [self._catalogue.target(number) for (number,) in rows]
 
+    def peaks(self) -> dict[Target, Peaks]:
+        """Of the targets of which they are known: those probed last."""
+        return self._catalogue.peaks()
+
     # Upkeep
 
     def info(self) -> DatabaseInfo:
@@ -218,14 +223,22 @@ class TuningDatabase:
     ) -> int:
         """Write records as JSON lines (gzip if `path` ends in `.gz`); returns how many.
 
-        The file appears whole or not at all.
+        The peaks of their targets go with them. The file appears whole or not at all.
         """
-        return exchange.write_file(Path(path), self.records(workload, target, op=op))
+        wanted = _wanted(workload, target, op=op)
+        numbers = queries.target_ids(self._connection, wanted)
+        peaks = {
+            device: found
+            for device, found in self.peaks().items()
+            if self._catalogue.find_target(device) in numbers
+        }
+        return exchange.write_file(Path(path), self.records(workload, target, op=op), peaks)
 
     def import_(self, path: str | Path, *, skip_broken: bool = False) -> ImportReport:
         """Add the records of a file that `export` wrote, all of them or, on an error, none.
 
-        Records that are already here, equal in everything, are skipped. A broken line raises
+        Records that are already here, equal in everything, are skipped, and so are peaks of
+        targets whose peaks are known. A broken line raises
         `InvalidInputError` with its number, unless `skip_broken`.
         """
         with exchange.open_file(Path(path)) as lines:
@@ -237,13 +250,16 @@ class TuningDatabase:
         """`import_` from any lines of text; `name` is for messages."""
         report = ImportReport()
         with self._writing(durable=True):
-            for line in exchange.read(lines, name):
+            found = exchange.read(lines, name)
+            for line in found.lines:
                 try:
                     report.count(self._writer.insert_if_new(line.record()))
                 except InvalidInputError as error:
                     if not skip_broken:
                         raise InvalidInputError(f"{line.place}: {error}") from error
                     report.broken.append(f"{line.place}: {error}")
+            for target, peaks in found.peaks.items():
+                self._writer.set_unknown_peaks(target, peaks)
         return report
 
     @contextmanager
@@ -279,3 +295,16 @@ class TuningDatabase:
             (record,) = decode([row], self._catalogue)
             fits = environment is None or record.measurement.environment == environment
             yield Match(record, "exact" if fits else "stale")
+
+
+def _wanted(
+    workload: Workload | None,
+    target: Target | None,
+    *,
+    op: str | None,
+    kinds: Collection[Kind] = ALL_KINDS,
+    ok_only: bool = False,
+) -> queries.Wanted:
+    workload_key = None if workload is None else workload.key
+    target_key = None if target is None else target.key
+    return queries.Wanted(workload_key, target_key, op, kinds, ok_only)

@@ -9,6 +9,7 @@ from records.canonical import canonical_json
 from records.catalogue import Catalogue
 from records.connection import Connection
 from records.errors import InvalidInputError
+from records.peaks import Peaks
 from records.record import TuningRecord, utc_now
 from records.rows import COLUMNS, encode
 from records.target import Target
@@ -59,6 +60,18 @@ class Writer:
         )
         if not changed.rowcount:
             raise _no_session(session)
+
+    def set_peaks(self, target: Target, peaks: Peaks) -> None:
+        number = self._catalogue.store_target(target)
+        text = canonical_json(peaks.to_json())
+        self._connection.execute("UPDATE targets SET peaks = ? WHERE id = ?", (text, number))
+
+    def set_unknown_peaks(self, target: Target, peaks: Peaks) -> None:
+        """Of a target that is stored, where none are known."""
+        self._connection.execute(
+            "UPDATE targets SET peaks = ? WHERE key = ? AND peaks IS NULL",
+            (canonical_json(peaks.to_json()), target.key),
+        )
 
     def insert(self, record: TuningRecord, session: int | None) -> int:
         if session is not None and not self._connection.value(

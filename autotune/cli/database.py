@@ -72,7 +72,7 @@ def export(database: Path, file: Path) -> None:
 
     with TuningDatabase(database, read_only=True) as store:
         if file == _PIPE:
-            exchange.write(store.records(), sys.stdout)
+            exchange.write(store.records(), sys.stdout, store.peaks())
             sys.stdout.flush()
             return
         count = store.export(file)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from record_samples import DRIVER_2, TARGET, WORKLOAD, record
+from record_samples import DRIVER_2, PEAKS, TARGET, WORKLOAD, record
 
 from records import Kind, Status, TuningRecord
 from records.schema import MIGRATIONS
@@ -38,6 +38,7 @@ def main() -> None:
         session = database.start_session(
             WORKLOAD, TARGET, strategy="random", seed=0, options={"trials": 7}
         )
+        database.note_peaks(TARGET, PEAKS)
         for each in RECORDS:
             database.add(each, session)
         database.end_session(session, "finished")

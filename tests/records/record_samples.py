@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from records import Kind, Measurement, Schedule, Status, Target, TuningRecord, Workload
+from records.peaks import Peaks
 
 WORKLOAD = Workload.of(
     "matmul", {"m": 64, "n": 32, "k": 16, "batch": 1, "dtype": "float32", "epilogue": ("bias",)}
@@ -12,6 +13,7 @@ WORKLOAD = Workload.of(
 TARGET = Target.of(
     "sim", "steady", "sim-1", {"kind": "cpu", "units": 4, "dtypes": ("float32", "float64")}
 )
+PEAKS = Peaks(20e9, {"float32": 1e12, "float64": 5e11})
 DRIVER_1 = {"driver": "1.0", "flush_bytes": 0}
 DRIVER_2 = {"driver": "2.0", "flush_bytes": 0}
 

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from record_samples import TARGET, WORKLOAD, record
+from record_samples import PEAKS, TARGET, WORKLOAD, record
 
+from autotune import record_files
 from records import Kind, Target, TuningRecord
 from records.errors import InvalidInputError
 from records.exchange import write, write_file
+from records.peaks import Peaks
 from records.store import TuningDatabase
 
 RECORDS = [
@@ -60,6 +62,37 @@ def test_a_part_can_be_exported(tmp_path: Path) -> None:
     with database_of(tmp_path / "a.db", RECORDS) as source:
         assert source.export(tmp_path / "log.jsonl", WORKLOAD, TARGET) == 3
         assert source.export(tmp_path / "log.jsonl", op="attention") == 0
+
+
+def test_peaks_go_with_the_records_of_their_targets(tmp_path: Path) -> None:
+    other = RECORDS[-1].target
+    with database_of(tmp_path / "a.db", RECORDS) as source:
+        source.note_peaks(TARGET, Peaks(1e9, {}))
+        source.note_peaks(TARGET, PEAKS)
+        source.note_peaks(other, Peaks(5e9, {"float32": 1e11}))
+        known = source.peaks()
+        assert known == {TARGET: PEAKS, other: Peaks(5e9, {"float32": 1e11})}
+        source.export(tmp_path / "all.jsonl")
+        source.export(tmp_path / "one.jsonl", WORKLOAD, TARGET)
+        source.export(tmp_path / "none.jsonl", op="attention")
+    assert record_files.read_peaks([tmp_path / "none.jsonl"]) == {}
+    assert record_files.read_peaks([tmp_path / "one.jsonl"]) == {TARGET: PEAKS}
+    assert record_files.read_peaks([tmp_path / "all.jsonl", tmp_path / "a.db"]) == known
+    with TuningDatabase(tmp_path / "b.db") as target:
+        target.note_peaks(TARGET, Peaks(1.0, {}))
+        target.import_(tmp_path / "all.jsonl")
+        assert target.peaks() == known | {TARGET: Peaks(1.0, {})}  # its own stand
+        assert target.check() == []
+
+
+@pytest.mark.parametrize(
+    "peaks", ["1", '[{"target":1}]', '[{"peaks":{"copy_bytes_per_s":-1,"flops_per_s":{}}}]']
+)
+def test_peaks_that_are_none_are_told(tmp_path: Path, peaks: str) -> None:
+    header = f'{{"format":"autotune-records","version":1,"peaks":{peaks}}}'
+    with TuningDatabase(tmp_path / "a.db") as target:
+        with pytest.raises(InvalidInputError, match="stream: the peaks of its first line"):
+            target.import_lines([header], "stream")
 
 
 def test_text_streams_serve_too(tmp_path: Path) -> None:

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 from make_schema_asset import ASSETS, RECORDS
-from record_samples import TARGET, WORKLOAD, record, schedule
+from record_samples import PEAKS, TARGET, WORKLOAD, record, schedule
 
 from records import schema
 from records.connection import Connection
 from records.errors import DatabaseError, SchemaError
+from records.peaks import Peaks
 from records.store import TuningDatabase
+from records.target import Target
+
+NOW = schema.MIGRATIONS[-1].version
 
 
 def change(path: Path, *statements: str) -> None:
@@ -25,14 +29,18 @@ def change(path: Path, *statements: str) -> None:
     connection.close()
 
 
-def test_the_kept_file_of_the_first_schema_still_opens(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "peaks"), [(1, {}), (2, {TARGET: PEAKS})])
+def test_the_kept_file_of_each_schema_still_opens(
+    tmp_path: Path, version: int, peaks: dict[Target, Peaks]
+) -> None:
     path = tmp_path / "old.db"
-    shutil.copy(ASSETS / "schema_1.db", path)
+    shutil.copy(ASSETS / f"schema_{version}.db", path)
     with TuningDatabase(path) as database:
+        assert database.peaks() == peaks
         assert tuple(database.records()) == RECORDS
         assert database.best(WORKLOAD, TARGET).schedule == schedule(8)
         assert database.check() == []
-        assert database.info().schema_version == schema.MIGRATIONS[-1].version
+        assert database.info().schema_version == NOW
         database.add(record(64))
 
 
@@ -168,18 +176,18 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
         database.add(record(4))
     connection = Connection(path, False, 1.0)
     with pytest.raises(DatabaseError, match="nonsense"):
-        schema.prepare(connection, (*schema.MIGRATIONS, schema.Migration(2, failing)))
+        schema.prepare(connection, (*schema.MIGRATIONS, schema.Migration(NOW + 1, failing)))
     connection.close()
     with TuningDatabase(path) as database:
         assert list(database.records()) == [record(4)]
-        assert database.info().schema_version == 1
+        assert database.info().schema_version == NOW
 
 
 def test_a_migration_keeps_the_records_and_old_versions_then_refuse(tmp_path: Path) -> None:
     path = tmp_path / "tuning.db"
     with TuningDatabase(path) as database:
         database.add(record(4))
-    migrations = (*schema.MIGRATIONS, schema.Migration(2, adding))
+    migrations = (*schema.MIGRATIONS, schema.Migration(NOW + 1, adding))
     reading = Connection(path, True, 1.0)
     with pytest.raises(SchemaError, match="open it once for writing"):
         schema.prepare(reading, migrations)
@@ -188,7 +196,7 @@ def test_a_migration_keeps_the_records_and_old_versions_then_refuse(tmp_path: Pa
     schema.prepare(writing, migrations)
     assert writing.rows("SELECT template, note FROM trials") == [("tiled", None)]
     writing.close()
-    with pytest.raises(SchemaError, match="version 2"):
+    with pytest.raises(SchemaError, match=f"version {NOW + 1}"):
         TuningDatabase(path)
 
 

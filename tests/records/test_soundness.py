@@ -31,6 +31,7 @@ DAMAGE = {
     "DELETE FROM environments": "trials 1: refers to a row of environments",
     "UPDATE workloads SET op = 'other'": "workload 1: its columns and its key differ",
     "UPDATE workloads SET key = 'x'": "workload 1: its columns and its key differ",
+    "UPDATE targets SET peaks = '{}'": "target 1: its peaks are not",
     "UPDATE targets SET limits = '{}'": "target 1: its columns and its key differ",
     'UPDATE environments SET key = \'{"b":1, "a":2}\'': "environment 1: not a canonical",
     "UPDATE sessions SET options = 'x'": "session 1: its options",
