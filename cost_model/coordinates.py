@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from cost_model.base import Floats
 from cost_model.features import context_features
+from cost_model.kept import KeptOfTuple
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
@@ -27,7 +28,6 @@ Column: TypeAlias = npt.NDArray[Any]
 
 WIDE = 4.0
 """Largest over smallest value from which on a knob is seen by its logarithm."""
-
 
 NUMBERED = 6
 """Values 0, 1, 2 … up to which a knob is taken for a numbering of variants, not for an amount."""
@@ -41,15 +41,16 @@ class KnobTable:
 
     def __init__(self, quantities: Sequence[Quantity] = ()) -> None:
         self._quantities = quantities
-        self._kept: tuple[tuple[Schedule, ...], list[Column]] | None = None
+        self._kept = KeptOfTuple(self._columns)
 
     def columns(self, schedules: Sequence[Schedule]) -> list[Column]:
         """An array for each knob, in the order of the knobs' names: of numbers or of text.
 
         Quantities follow, as far as their knobs are numbers.
         """
-        if self._kept is not None and self._kept[0] is schedules:
-            return self._kept[1]
+        return self._kept(schedules)
+
+    def _columns(self, schedules: Sequence[Schedule]) -> list[Column]:
         rows = ([value for _, value in schedule.knobs] for schedule in schedules)
         columns = [_column(values) for values in zip(*rows, strict=True)]
         names = [name for name, _ in schedules[0].knobs] if schedules else []
@@ -59,10 +60,7 @@ class KnobTable:
             if column.dtype.kind == "f"
         }
         computed = [each for each in self._quantities if numbers.keys() >= set(each.knobs)]
-        columns += [quantity(numbers) for quantity in computed]
-        if isinstance(schedules, tuple):
-            self._kept = schedules, columns
-        return columns
+        return [*columns, *(quantity(numbers) for quantity in computed)]
 
 
 @dataclass(frozen=True)

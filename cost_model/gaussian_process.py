@@ -35,6 +35,32 @@ _BOUNDS = ((-4.0, 4.0), (-2.0, 2.0), (-6.0, 0.0))
 
 
 @dataclass(frozen=True)
+class Observations:
+    """What a process learns from.
+
+    `inputs`: (examples, columns); `targets`: (examples,), about standardised; `own_noise`: known
+    variance of each target, in its unit squared; `groups`: the dimension that each column belongs
+    to. `linear`, (examples, functions): values of functions of which an unknown combination is part
+    of what is learnt, their coefficients expected to be 0 with a deviation of 1 (section 2.7).
+    """
+
+    inputs: Floats
+    targets: Floats
+    own_noise: Floats
+    groups: Groups
+    linear: Floats | None = None
+
+    def take(self, places: npt.NDArray[np.int64]) -> Observations:
+        return Observations(
+            self.inputs[places],
+            self.targets[places],
+            self.own_noise[places],
+            self.groups,
+            None if self.linear is None else self.linear[places],
+        )
+
+
+@dataclass(frozen=True)
 class Hyperparameters:
     """Logarithms. `scales`: one for each group of columns."""
 
@@ -51,21 +77,9 @@ def prior_mode(dimensions: int) -> Hyperparameters:
     return Hyperparameters(np.full(dimensions, SCALE[0]), AMPLITUDE[0], NOISE[0])
 
 
-def most_probable(
-    inputs: Floats,
-    targets: Floats,
-    own_noise: Floats,
-    groups: Groups,
-    iterations: int,
-    linear: Floats | None = None,
-) -> Hyperparameters:
-    """MAP hyperparameters by L-BFGS from the priors' mode, in at most `iterations` steps.
-
-    `inputs`: (examples, columns); `targets`: (examples,), about standardised; `own_noise`: known
-    variance of each target, in its unit squared; `groups`: the dimension that each column
-    belongs to. `linear`: as `GaussianProcess` takes it.
-    """
-    posterior = _LogPosterior(inputs, targets, own_noise, groups, linear)
+def most_probable(observations: Observations, iterations: int) -> Hyperparameters:
+    """MAP hyperparameters by L-BFGS from the priors' mode, in at most `iterations` steps."""
+    posterior = LogPosterior(observations)
     dimensions = posterior.dimensions
     start = prior_mode(dimensions)
     found = minimize(
@@ -79,30 +93,25 @@ def most_probable(
     return Hyperparameters(found[:dimensions], float(found[-2]), float(found[-1]))
 
 
-class _LogPosterior:
+class LogPosterior:
     """Negative log posterior of hyperparameters, up to a constant, and its gradient."""
 
-    def __init__(
-        self,
-        inputs: Floats,
-        targets: Floats,
-        own_noise: Floats,
-        groups: Groups,
-        linear: Floats | None = None,
-    ) -> None:
+    def __init__(self, observations: Observations) -> None:
+        linear, groups = observations.linear, observations.groups
         self._linear = None if linear is None else linear @ linear.T
         self.dimensions = int(groups.max(initial=-1)) + 1
-        self._targets = targets
-        self._own_noise = own_noise
-        count = len(targets)
+        self._targets = observations.targets
+        self._own_noise = observations.own_noise
+        count = len(self._targets)
         self._squares = np.zeros((self.dimensions, count * count))  # distances by dimension
-        for column, group in zip(inputs.T, groups, strict=True):
+        for column, group in zip(observations.inputs.T, groups, strict=True):
             self._squares[group] += np.square(column[:, None] - column[None, :]).ravel()
         means = [SCALE[0]] * self.dimensions + [AMPLITUDE[0], NOISE[0]]
         deviations = [SCALE[1]] * self.dimensions + [AMPLITUDE[1], NOISE[1]]
         self._means, self._deviations = np.array(means), np.array(deviations)
 
     def __call__(self, at: Floats) -> tuple[float, Floats]:
+        """`at`: scales, the amplitude and the noise, all as logarithms."""
         count = len(self._targets)
         weights = np.exp(-2.0 * at[: self.dimensions])
         squares = (weights @ self._squares).reshape(count, count)
@@ -152,32 +161,21 @@ class Posterior:
 
 
 class GaussianProcess:
-    """Regression with given hyperparameters; arguments as `most_probable` takes them.
+    """Regression with given hyperparameters."""
 
-    `linear`, (examples, functions): values of functions of which an unknown combination is part of
-    what is learnt, their coefficients expected to be 0 with a deviation of 1 (section 2.7 there).
-    """
-
-    def __init__(
-        self,
-        inputs: Floats,
-        targets: Floats,
-        own_noise: Floats,
-        groups: Groups,
-        hyperparameters: Hyperparameters,
-        linear: Floats | None = None,
-    ) -> None:
+    def __init__(self, observations: Observations, hyperparameters: Hyperparameters) -> None:
         self._variance = hyperparameters.variance
-        self._per_scale = np.exp(-hyperparameters.scales)[groups]
-        self._examples = inputs * self._per_scale
+        self._per_scale = np.exp(-hyperparameters.scales)[observations.groups]
+        self._examples = observations.inputs * self._per_scale
         kernel = _kernel(self._examples, self._examples, self._variance)
-        self._linear = linear
-        if linear is not None:
-            kernel += linear @ linear.T
-        noise = own_noise + np.exp(2.0 * hyperparameters.noise) + JITTER
+        self._linear = observations.linear
+        if self._linear is not None:
+            kernel += self._linear @ self._linear.T
+        noise = observations.own_noise + np.exp(2.0 * hyperparameters.noise) + JITTER
         self._factor = cholesky(kernel + np.diag(noise), lower=True, check_finite=False)
-        whitened = solve_triangular(self._factor, targets, lower=True, check_finite=False)
-        self._whitened = whitened
+        self._whitened: Floats = solve_triangular(
+            self._factor, observations.targets, lower=True, check_finite=False
+        )
 
     @property
     def coefficients(self) -> Floats:
@@ -189,7 +187,7 @@ class GaussianProcess:
         return coefficients
 
     def at(self, inputs: Floats, linear: Floats | None = None) -> Posterior:
-        """Of the function without noise, at (inputs, columns)."""
+        """Of the function without noise, at (inputs, columns); `linear`: (inputs, functions)."""
         scaled = inputs * self._per_scale
         across = _kernel(self._examples, scaled, self._variance)
         before: float | Floats = self._variance

@@ -3,69 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import chain, compress
 
 import numpy as np
-import numpy.typing as npt
 
 from cost_model.base import Expectation, Floats, Prediction
 from cost_model.coordinates import Column, Context, Coordinates, KnobTable
-from cost_model.gaussian_process import GaussianProcess, Hyperparameters, Posterior, most_probable
+from cost_model.examples import Examples, Places, joined
+from cost_model.gaussian_process import GaussianProcess, Observations, Posterior
 from cost_model.groups import Group, known_groups
+from cost_model.kept import KeptOfTuple
+from cost_model.refits import Effort, Refits
 from cost_model.table import FindTemplate, quantities_of
 from records.record import TuningRecord
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
-from search_spaces.quantities import Quantity
 from search_spaces.threads import single_threaded_products
-
-Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Settings:
     """What bounds a fit.
 
-    `enough`: schedules that worked before it is ready. `most`: examples a template; of more, the
-    fastest half and the latest half are kept. `iterations` of the search for hyperparameters,
-    which takes the first `always` × `growth`^n examples: between two such counts the last answer
-    stands, unless a new best moved what is behind it. From `tuned` on it takes so many in all,
-    spread over all examples. Of an `Expectation` the deviation counts as much as that of so many
+    `enough`: schedules that worked before it is ready. `most`: examples a template. `effort` of
+    finding hyperparameters. Of an `Expectation` the deviation counts as much as that of so many
     examples, `believed`, and what it misses deviates by `missed` at least, in deviations of all:
     the first schedules are those that it promises most of, and say little of the others.
     """
 
     enough: int = 4
     most: int = 400
-    iterations: int = 30
-    growth: float = 1.15
-    always: int = 32
-    tuned: int = 160
+    effort: Effort = Effort()
     believed: float = 8.0
     missed: float = 0.3
-
-
-@dataclass(frozen=True)
-class _Examples:
-    """Of one template. `labels`, what was `expected` of them, and variances `noise` in deviations
-    of all labels."""
-
-    columns: list[Column]
-    labels: Floats
-    noise: Floats
-    expected: Floats
-    doubts: Floats | None
-
-    def take(self, places: Places) -> _Examples:
-        return _Examples(
-            [column[places] for column in self.columns],
-            self.labels[places],
-            self.noise[places],
-            self.expected[places],
-            None if self.doubts is None else self.doubts[places],
-        )
 
 
 @dataclass(frozen=True)
@@ -77,17 +50,12 @@ class _Fitted:
     offset: float
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Memory:
     """Of one template, from fit to fit: it saves time and changes no prediction."""
 
-    quantities: Sequence[Quantity] = ()
-    knobs: KnobTable = field(init=False)
-    key: tuple[bytes, ...] = ()
-    hyperparameters: Hyperparameters | None = None
-
-    def __post_init__(self) -> None:
-        self.knobs = KnobTable(self.quantities)
+    knobs: KnobTable
+    refits: Refits
 
 
 class GaussianProcessModel:
@@ -119,7 +87,7 @@ class GaussianProcessModel:
         self._best: dict[tuple[Workload, Target], float] = {}
         self._fitted: dict[str, _Fitted] = {}
         self._mean, self._deviation = 0.0, 1.0
-        self._sorted: tuple[tuple[Schedule, ...], dict[str, Places]] | None = None
+        self._by_template = KeptOfTuple(_by_template)
 
     @property
     def ready(self) -> bool:
@@ -202,66 +170,51 @@ class GaussianProcessModel:
         mean = self._expectation.mean(schedules) / self._deviation
         return mean, self._expectation.doubts(schedules) / self._deviation
 
-    def _by_template(self, schedules: Sequence[Schedule]) -> dict[str, Places]:
-        if self._sorted is not None and self._sorted[0] is schedules:
-            return self._sorted[1]
-        names = np.array([schedule.template for schedule in schedules])
-        places = {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
-        if isinstance(schedules, tuple):
-            self._sorted = schedules, places
-        return places
-
     def _columns(
         self, template: str, schedules: Sequence[Schedule], workload: Workload, target: Target
     ) -> list[Column]:
         if template not in self._memories:
-            self._memories[template] = _Memory(
-                quantities_of(self._find_template, workload.op, template)
-            )
+            quantities = quantities_of(self._find_template, workload.op, template)
+            self._memories[template] = _Memory(KnobTable(quantities), Refits(self._settings.effort))
         knobs = self._memories[template].knobs.columns(schedules)
         return [*knobs, *self._context.columns(workload, target, len(schedules))]
 
-    def _examples(self, template: str, groups: Sequence[Group]) -> _Examples:
-        """The template's, in the order of the records."""
-        parts = [
-            (group, np.array([each.template == template for each in group.schedules]))
-            for group in groups
+    def _examples(self, template: str, groups: Sequence[Group]) -> Examples:
+        where = [
+            np.array([each.template == template for each in group.schedules]) for group in groups
         ]
+        parts = list(zip(groups, where, strict=True))
+        own = [list(compress(group.schedules, places)) for group, places in parts]
         blocks = [
-            self._columns(
-                template,
-                [each for each in group.schedules if each.template == template],
-                group.workload,
-                group.target,
-            )
-            for group, own in parts
-            if own.any()
+            self._columns(template, schedules, group.workload, group.target)
+            for group, schedules in zip(groups, own, strict=True)
+            if schedules
         ]
-        labels = np.concatenate([group.log_speeds[own] for group, own in parts])
-        noise = np.concatenate([group.log_variances[own] for group, own in parts])
-        schedules = [
-            each for group in groups for each in group.schedules if each.template == template
-        ]
-        return _Examples(
-            [_joined(columns) for columns in zip(*blocks, strict=True)],
+        labels = np.concatenate([group.log_speeds[places] for group, places in parts])
+        noise = np.concatenate([group.log_variances[places] for group, places in parts])
+        return Examples(
+            [joined(columns) for columns in zip(*blocks, strict=True)],
             (labels - self._mean) / self._deviation,
             noise / self._deviation**2,
-            *self._expected(schedules),
+            *self._expected(list(chain.from_iterable(own))),
         )
 
-    def _fit(self, template: str, examples: _Examples) -> _Fitted:
-        examples = self._chosen(examples)
+    def _fit(self, template: str, examples: Examples) -> _Fitted:
+        examples = examples.limited(self._settings.most)
         coordinates = Coordinates(self._met(template, examples.columns), len(self._context))
-        inputs = coordinates(examples.columns)
         surprises = examples.labels - examples.expected
         offset = float(surprises.sum()) / (len(surprises) + 1.0)
-        targets = surprises - offset
-        found = self._hyperparameters(template, inputs, targets, examples, coordinates.groups)
+        observations = Observations(
+            coordinates(examples.columns),
+            surprises - offset,
+            examples.noise,
+            coordinates.groups,
+            examples.doubts,
+        )
+        found = self._memories[template].refits.hyperparameters(observations)
         if self._expectation is not None:
             found = replace(found, amplitude=max(found.amplitude, np.log(self._settings.missed)))
-        process = GaussianProcess(
-            inputs, targets, examples.noise, coordinates.groups, found, examples.doubts
-        )
+        process = GaussianProcess(observations, found)
         return _Fitted(coordinates, process, offset)
 
     def _met(self, template: str, columns: list[Column]) -> list[Column]:
@@ -269,45 +222,14 @@ class GaussianProcessModel:
         others = [] if self._expectation is None else self._expectation.measured(template)
         if not others:
             return columns
-        table = KnobTable(self._memories[template].quantities)
-        return [_joined(pair) for pair in zip(columns, table.columns(others), strict=True)]
+        theirs = self._memories[template].knobs.columns(others)
+        return [joined(pair) for pair in zip(columns, theirs, strict=True)]
 
-    def _chosen(self, examples: _Examples) -> _Examples:
-        count, most = len(examples.labels), self._settings.most
-        if count <= most:
-            return examples
-        latest = np.arange(count - most // 2, count)
-        older = np.argsort(-examples.labels[: count - most // 2], kind="stable")
-        return examples.take(np.sort(np.concatenate([older[: most - len(latest)], latest])))
 
-    def _hyperparameters(
-        self, template: str, inputs: Floats, targets: Floats, examples: _Examples, groups: Places
-    ) -> Hyperparameters:
-        at = self._telling(len(targets))
-        noise, doubts = examples.noise, examples.doubts
-        key = inputs[at].tobytes(), targets[at].tobytes(), groups.tobytes()
-        memory = self._memories[template]
-        if memory.hyperparameters is None or memory.key != key:
-            memory.key = key
-            memory.hyperparameters = most_probable(
-                inputs[at],
-                targets[at],
-                noise[at],
-                groups,
-                self._settings.iterations,
-                None if doubts is None else doubts[at],
-            )
-        return memory.hyperparameters
-
-    def _telling(self, count: int) -> Places:
-        """Places of the examples, of so many, that hyperparameters are fitted to."""
-        settings = self._settings
-        if count > settings.tuned:
-            return np.linspace(0, count - 1, settings.tuned).astype(np.int64)
-        if count > settings.always:
-            steps = int(np.log(count / settings.always) / np.log(settings.growth))
-            count = int(settings.always * settings.growth**steps)
-        return np.arange(count)
+def _by_template(schedules: Sequence[Schedule]) -> dict[str, Places]:
+    """Where the schedules of each template stand."""
+    names = np.array([schedule.template for schedule in schedules])
+    return {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
 
 
 @dataclass(frozen=True)
@@ -326,10 +248,3 @@ class _Covariance:
                 covariance[places] = posterior.covariance(at) * self.unit**2
         covariance[place] = self.spread[place] ** 2
         return covariance
-
-
-def _joined(columns: Sequence[Column]) -> Column:
-    """Numbers stay numbers only where all are."""
-    if len({column.dtype.kind for column in columns}) > 1:
-        columns = [column.astype(str) for column in columns]
-    return np.concatenate(columns)

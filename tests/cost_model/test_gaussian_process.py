@@ -9,7 +9,8 @@ from scipy.optimize import check_grad
 from cost_model.gaussian_process import (
     GaussianProcess,
     Hyperparameters,
-    _LogPosterior,
+    LogPosterior,
+    Observations,
     most_probable,
     prior_mode,
 )
@@ -26,14 +27,14 @@ def examples(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def process(count: int, found: Hyperparameters, noise: float = 0.0) -> GaussianProcess:
     inputs, targets = examples(count)
-    return GaussianProcess(inputs, targets, np.full(count, noise), GROUPS, found)
+    return GaussianProcess(Observations(inputs, targets, np.full(count, noise), GROUPS), found)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_gradient_is_that_of_the_posterior(seed: int) -> None:
     inputs, targets = examples(25)
     rng = np.random.default_rng(seed)
-    posterior = _LogPosterior(inputs, targets, rng.random(25) * 0.1, GROUPS)
+    posterior = LogPosterior(Observations(inputs, targets, rng.random(25) * 0.1, GROUPS))
     at = rng.normal(0.0, 0.5, 5) - [0, 0, 0, 0, 2]
     error = check_grad(lambda x: posterior(x)[0], lambda x: posterior(x)[1], at)
     assert error < 1e-3 * max(1.0, float(np.linalg.norm(posterior(at)[1])))
@@ -41,8 +42,9 @@ def test_the_gradient_is_that_of_the_posterior(seed: int) -> None:
 
 def test_fitted_hyperparameters_are_likelier_and_drop_what_means_nothing() -> None:
     inputs, targets = examples(60)
-    found = most_probable(inputs, targets, np.zeros(60), GROUPS, 50)
-    posterior = _LogPosterior(inputs, targets, np.zeros(60), GROUPS)
+    observations = Observations(inputs, targets, np.zeros(60), GROUPS)
+    found = most_probable(observations, 50)
+    posterior = LogPosterior(observations)
 
     def unlikelihood(at: Hyperparameters) -> float:
         return posterior(np.array([*at.scales, at.amplitude, at.noise]))[0]
@@ -53,8 +55,8 @@ def test_fitted_hyperparameters_are_likelier_and_drop_what_means_nothing() -> No
 
 def test_it_predicts_what_it_has_not_seen() -> None:
     inputs, targets = examples(80)
-    found = most_probable(inputs[:60], targets[:60], np.zeros(60), GROUPS, 50)
-    fitted = GaussianProcess(inputs[:60], targets[:60], np.zeros(60), GROUPS, found)
+    known = Observations(inputs[:60], targets[:60], np.zeros(60), GROUPS)
+    fitted = GaussianProcess(known, most_probable(known, 50))
     posterior = fitted.at(inputs[60:])
     off = np.abs(posterior.mean - targets[60:])
     assert off.mean() < 0.1
@@ -84,6 +86,6 @@ def test_the_covariance_is_what_another_example_would_take_away() -> None:
     covariance = posterior.covariance(0)
     assert covariance[0] == pytest.approx(posterior.deviation[0] ** 2)
     expected = posterior.deviation**2 - covariance**2 / (covariance[0] + np.exp(-12.0) + 1e-8)
-    after = GaussianProcess(inputs, targets, np.zeros(21), GROUPS, known).at(asked)
+    after = GaussianProcess(Observations(inputs, targets, np.zeros(21), GROUPS), known).at(asked)
     # the 21 targets are standardised otherwise than the 20: variances do not depend on them
     assert after.deviation**2 == pytest.approx(expected, abs=1e-6)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from autotune.testing.cost_model import EXAMPLE, TARGET, find_example, workload
-from cost_model import EXPECTING, gaussian_process_model, make_model
+from cost_model import EXPECTING, make_model, refits
 from cost_model.evaluate import pairwise_accuracy
-from cost_model.gaussian_process import Hyperparameters, most_probable
+from cost_model.gaussian_process import Hyperparameters, Observations, most_probable
 from cost_model.relatives import Belief, Relatives
 from records import Measurement, Schedule, Status, Target, TuningRecord, Workload
 
@@ -150,11 +149,11 @@ def test_relatives_are_fitted_once_and_not_all_of_them_one_by_one(
 ) -> None:
     fits: list[int] = []
 
-    def counted(inputs: np.ndarray, *rest: Any) -> Hyperparameters:
-        fits.append(len(inputs))
-        return most_probable(inputs, *rest)
+    def counted(observations: Observations, iterations: int) -> Hyperparameters:
+        fits.append(len(observations.targets))
+        return most_probable(observations, iterations)
 
-    monkeypatch.setattr(gaussian_process_model, "most_probable", counted)
+    monkeypatch.setattr(refits, "most_probable", counted)
     belief = Belief(most=3)
     devices = [Target.of("sim", f"device {place}", "example", {"units": 8}) for place in range(6)]
     records = [each for device in devices for each in measured(device, alike, 20)]
