@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,26 @@ class Repeats:
         return self.plan.against(best_s, self.drop_factor)
 
 
+class Tally:
+    """Of the trials of a search so far: `runs` of kernels that were timed, a failure counting as
+    one, and the `fraction`, optimum over the time recorded of what seems the best; 0 before any
+    worked. A heat seems so only while there is no full trial."""
+
+    def __init__(self, recorded: RecordedSpace) -> None:
+        self.runs = 0
+        self.fraction = 0.0
+        self._recorded = recorded
+        self._best = True, math.inf  # whether it is a heat, and its time
+
+    def count(self, record: TuningRecord) -> None:
+        self.runs += max(1, len(record.measurement.times_s))
+        time_s, is_heat = record.measurement.time_s, record.kind is Kind.HEAT
+        if time_s is not None and (is_heat, time_s) < self._best:
+            self._best = is_heat, time_s
+            known_s = self._recorded.measure(record.schedule).time_s
+            self.fraction = self._recorded.optimum_s / (known_s or time_s)
+
+
 def replay(
     policy: Policy,
     recorded: RecordedSpace,
@@ -113,28 +134,23 @@ def replay(
     """Search as the tuner does, the recording answering.
 
     A trial is a schedule proposed, whether it works or not; fewer than `trials` where the space
-    is exhausted. With noise the best is what the trials make seem so, a heat only where there is
-    no full trial, and counts with its recorded time. `earlier`: records of other workloads or
-    targets, which the model knows. `told` gets each trial. Nothing survives from one call to the
-    next.
+    is exhausted. With noise the best is what the trials make seem so (`Tally`). `earlier`: records
+    of other workloads or targets, which the model knows. `told` gets each trial. Nothing survives
+    from one call to the next.
     """
     started_s = time.perf_counter()
-    best, fraction = (True, float("inf")), 0.0
+    tally = Tally(recorded)
     fractions: dict[Schedule, float] = {}
     runs: dict[Schedule, int] = {}
-    done = 0
     for record in searched(
         policy, recorded, trials, seed, batch=batch, noise=noise, earlier=earlier
     ):
         if told is not None:
             told(record)
-        time_s = record.measurement.time_s
-        if time_s is not None and (record.kind is Kind.HEAT, time_s) < best:
-            best = record.kind is Kind.HEAT, time_s
-            fraction = recorded.optimum_s / (recorded.measure(record.schedule).time_s or time_s)
-        done += max(1, len(record.measurement.times_s))
+        tally.count(record)
+        # what is promoted is no trial more: it belongs to the one before
         last = record.schedule if record.schedule not in runs else next(reversed(runs))
-        fractions[last], runs[last] = fraction, done  # a promotion belongs to the trial before
+        fractions[last], runs[last] = tally.fraction, tally.runs
     elapsed_s = time.perf_counter() - started_s
     return Replayed(tuple(fractions.values()), elapsed_s, tuple(runs.values()))
 
@@ -193,11 +209,6 @@ class _Device:
                 self._best_s = min(self._best_s or measurement.time_s, measurement.time_s)
             target = self._recorded.target
             yield TuningRecord(self._recorded.workload, target, schedule, measurement, "", kind)
-
-
-def mean_at(curves: Sequence[Sequence[float]], trials: int) -> float:
-    """Mean of curves after so many trials; an exhausted space keeps its last value."""
-    return sum(curve[min(trials, len(curve)) - 1] for curve in curves) / len(curves)
 
 
 class Searched(SearchableSpace, Protocol):

@@ -17,17 +17,14 @@ from pathlib import Path
 
 import click
 import numpy as np
-from search_spaces_files import SpaceFile, find
+from search_spaces_files import find
 
 from autotune.recorded import RecordedSpace
 from autotune.recordings.noise import MeasuredNoise
-from autotune.recordings.noise import find as find_noise
-from autotune.replay import Policy, Repeats, searched
+from autotune.replay import Policy, Repeats, Tally, searched
 from autotune.session import TuningOptions
 from autotune.timing import TimingPlan
 from cost_model import DEFAULT as DEFAULT_MODEL
-from records.errors import InvalidInputError
-from records.record import Kind
 
 BUDGETS = (70, 175, 350, 700)
 """Runs: 10, 25, 50 and 100 trials of seven."""
@@ -90,13 +87,13 @@ def main(
     only: str,
     output: Path | None,
 ) -> None:
-    files = [file for file in find([spaces], only) if _has_repeats(noise, file)]
+    files = [file for file in find([spaces], only) if file.has_repeats(noise)]
     if not files:
         raise click.ClickException(f"no space in {spaces} has repeats in {noise}")
     found: dict[str, list[list[Point]]] = {way.name: [] for way in WAYS}
     for file in files:
         recorded = file.load()
-        repeats = MeasuredNoise.load(find_noise(noise, file.path), recorded)
+        repeats = file.repeats(noise, recorded)
         for way in WAYS:
             for seed in range(seeds):
                 points = list(search(way, model, recorded, repeats, seed, overhead))
@@ -110,13 +107,6 @@ def main(
         output.write_text("\n".join(lines) + "\n")
 
 
-def _has_repeats(noise: Path, file: SpaceFile) -> bool:
-    try:
-        return bool(find_noise(noise, file.path))
-    except InvalidInputError:
-        return False
-
-
 def search(
     way: Way,
     model: str,
@@ -125,20 +115,15 @@ def search(
     seed: int,
     overhead: int,
 ) -> Iterator[Point]:
-    """Until the largest budgets are used up. Heats answer only where nothing else does."""
+    """Until the largest budgets are used up."""
     repeats = Repeats(noise, way.plan, way.drop_factor)
-    best, trials, measured, runs, fraction = (True, np.inf), 0, 0, 0, 0.0
-    known = set()
+    tally, measured, known = Tally(recorded), 0, set()
     policy = Policy(way.strategy, model)
     for record in searched(policy, recorded, recorded.size, seed, noise=repeats):
+        tally.count(record)
         known.add(record.schedule)
-        trials, measured = len(known), measured + 1
-        runs += max(1, len(record.measurement.times_s))
-        time_s, is_heat = record.measurement.time_s, record.kind is Kind.HEAT
-        if time_s is not None and (is_heat, time_s) < best:
-            best = is_heat, time_s
-            fraction = recorded.optimum_s / (recorded.measure(record.schedule).time_s or time_s)
-        point = Point(trials, measured, runs, fraction)
+        measured += 1
+        point = Point(len(known), measured, tally.runs, tally.fraction)
         yield point
         if all(point.cost(each) >= budgets(each)[-1] for each in (0, overhead)):
             return

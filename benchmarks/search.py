@@ -28,10 +28,8 @@ from search_spaces_files import SpaceFile, find, relatives
 from autotune import knowledge
 from autotune.leaderboard import Standing, ranked
 from autotune.recorded import RecordedSpace
-from autotune.recordings.noise import MeasuredNoise
-from autotune.recordings.noise import find as find_noise
 from autotune.replay import Policy, Replayed, default_policies, replay
-from records.errors import AutotuneError, InvalidInputError
+from records.errors import AutotuneError
 from records.record import TuningRecord
 
 RIVAL = "Kernel Tuner: "
@@ -120,7 +118,7 @@ def _cold(runs: Runs, policies: Sequence[Policy], rivals: Rivals | None) -> Iter
 def _noisy(runs: Runs, policy: Policy, noise: Path) -> Iterator[str]:
     """With the repeats behind the means, and without, where there are some."""
     yield from ("", "## With the noise that was measured", "")
-    files = [file for file in runs.files if _has_repeats(noise, file)]
+    files = [file for file in runs.files if file.has_repeats(noise)]
     if not files:
         yield f"no space has repeats in {noise}"
         return
@@ -129,13 +127,6 @@ def _noisy(runs: Runs, policy: Policy, noise: Path) -> Iterator[str]:
     yield f"{len(files)} spaces; the best is what seems so, and counts with its recorded time"
     yield ""
     yield from table([noisy, some.cold(policy)])
-
-
-def _has_repeats(noise: Path, file: SpaceFile) -> bool:
-    try:
-        return bool(find_noise(noise, file.path))
-    except InvalidInputError:
-        return False
 
 
 def _transfer(runs: Runs, policy: Policy) -> Iterator[str]:
@@ -206,7 +197,7 @@ class Runs:
             if noise is None:
                 found.append([self._made(policy, file, space, at).replayed for at in self._seeds])
             else:
-                repeats = MeasuredNoise.load(find_noise(noise, file.path), space)
+                repeats = file.repeats(noise, space)
                 search = partial(
                     replay, policy, space, self.trials, batch=self.batch, noise=repeats
                 )

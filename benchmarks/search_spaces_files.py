@@ -13,6 +13,8 @@ from typing import Any
 
 from autotune.recorded import RecordedSpace
 from autotune.recordings import whole_space
+from autotune.recordings.noise import MeasuredNoise
+from autotune.recordings.noise import find as find_noise
 from records.errors import InvalidInputError
 
 _SHAPE = re.compile(r"(_\d+)?_\d+(x\d+)+$")
@@ -47,6 +49,16 @@ class SpaceFile:
         """Parameters with their values, and rules; the latter empty where it is a plain list."""
         data = self._data()
         return data["params"], data.get("restrictions") or []
+
+    def has_repeats(self, noise: Path) -> bool:
+        """Whether the folder has the repeats behind its times."""
+        try:
+            return bool(find_noise(noise, self.path))
+        except InvalidInputError:
+            return False
+
+    def repeats(self, noise: Path, recorded: RecordedSpace) -> MeasuredNoise:
+        return MeasuredNoise.load(find_noise(noise, self.path), recorded)
 
     def _data(self) -> Any:
         opened = gzip.open(self.path, "rt") if self.path.suffix == ".gz" else self.path.open()

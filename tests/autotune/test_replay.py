@@ -14,7 +14,7 @@ from recording_samples import recording
 
 from autotune.recorded import RecordedSpace
 from autotune.recordings.noise import MeasuredNoise, find
-from autotune.replay import Policy, Repeats, default_policies, mean_at, replay, searched
+from autotune.replay import Policy, Repeats, default_policies, replay, searched
 from autotune.strategies import STRATEGIES
 from autotune.strategies.evolutionary import Evolutionary
 from autotune.strategies.spaces import SearchableSpace
@@ -110,11 +110,6 @@ def test_nothing_survives_from_one_replay_to_the_next(recorded: RecordedSpace) -
     first = replay(policy, recorded, 60, seed=3).fractions
     replay(policy, recorded, 60, seed=4)
     assert replay(policy, recorded, 60, seed=3).fractions == first
-
-
-def test_mean_of_curves_at_a_count() -> None:
-    assert mean_at([[0.5, 0.5, 1.0], [0.0, 0.8]], 2) == pytest.approx(0.65)
-    assert mean_at([[0.5, 0.5, 1.0], [0.0, 0.8]], 3) == pytest.approx(0.9)
 
 
 def test_failed_trials_count(recorded: RecordedSpace) -> None:
