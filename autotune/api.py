@@ -37,6 +37,7 @@ from autotune.warm_start import winners
 from cost_model import make_model
 from cost_model.trust import Trust
 from records.errors import DeviceError, InvalidInputError
+from records.peaks import Peaks
 from records.store import TuningDatabase
 from records.target import Target
 from records.workload import Workload
@@ -108,7 +109,6 @@ def tune(
     )
     space = search_space(workload, info.target, templates)
     with TuningDatabase(Path(database)) as store:
-        proposer = make_proposer(workload, info.target, space, store, options, observer)
         rivals = Rivals(
             workload,
             info,
@@ -120,8 +120,12 @@ def tune(
         )
         result = _known_before(Context(workload, info.target), store, options)
         try:
+            peaks = _peaks(info, observer)
+            if peaks is not None:
+                store.note_peaks(info.target, peaks)
+            proposer = make_proposer(workload, info.target, space, store, options, observer)
             times_s = rivals.times_s()
-            context = Context(workload, info.target, times_s, _floor_s(workload, info, observer))
+            context = Context(workload, info.target, times_s, _floor_s(workload, peaks))
             with nullcontext(runner) if runner else LocalRunner(info.name) as measuring:
                 tuner = Tuner(
                     context,
@@ -194,7 +198,7 @@ def make_proposer(
     observer = observer or SilentObserver()
     if options.model not in (None, NO_MODEL, options.model_used):
         observer.notice(f"{options.strategy} follows measurements alone: no cost model has a part")
-    earlier = usable(earlier_records(store, workload, target), space)
+    earlier, peaks = usable(earlier_records(store, workload, target), space), store.peaks()
     proposer = informed(
         space,
         workload,
@@ -204,6 +208,7 @@ def make_proposer(
         model=options.model_used,
         seed=options.seed,
         notice=observer.notice,
+        peaks=peaks,
     )
     if proposer is not None:
         return proposer
@@ -211,7 +216,9 @@ def make_proposer(
     strategy = make_strategy(options.strategy, space, options.seed)
     is_new = not earlier and not any(store.records(workload, target, kinds=KINDS))
     if is_new and model is not None and options.strategy == DEFAULT_STRATEGY:
-        strategy = primed(strategy, workload, target, space, options.seed, observer.notice)
+        strategy = primed(
+            strategy, workload, target, space, options.seed, observer.notice, peaks=peaks
+        )
     return Proposer(
         strategy,
         model,
@@ -221,7 +228,7 @@ def make_proposer(
         oversample=OVERSAMPLE if options.strategy in PRUNED else 1,
         seed=options.seed,
         earlier=earlier,
-        first=winners(earlier, workload, target, space),
+        first=winners(earlier, workload, target, space, peaks=peaks),
     )
 
 
@@ -238,18 +245,24 @@ def _known_before(context: Context, store: TuningDatabase, options: TuningOption
     return TuningResult(context, best, ties_of(best, store), progress, INTERRUPTED)
 
 
-def _floor_s(workload: Workload, info: DeviceInfo, observer: Observer) -> float | None:
+def _floor_s(workload: Workload, peaks: Peaks | None) -> float | None:
     """The roofline's time: work over peak or bytes over bandwidth, whichever is longer."""
+    if peaks is None:
+        return None
+    op = registry.op(workload.op)
+    dtype = str(workload.values.get("dtype", "float32"))
+    return peaks.floor_s(op.flops(workload), op.bytes(workload), dtype)
+
+
+def _peaks(info: DeviceInfo, observer: Observer) -> Peaks | None:
     from autotune import peaks
 
     if info.backend == "sim":
         return None
-    op = registry.op(workload.op)
-    dtype = workload.values.get("dtype", "float32")
     try:
         if peaks.known(info.name) is None:
             observer.notice("measuring the device's peaks, once")
-        return peaks.probe(info.name).floor_s(op.flops(workload), op.bytes(workload), str(dtype))
+        return peaks.probe(info.name)
     except DeviceError as error:
         observer.notice(f"no roofline: the device's peaks are not known: {error}")
         return None

@@ -16,6 +16,7 @@ from cost_model.features import distance
 from cost_model.groups import Group
 from cost_model.table import FindTemplate
 from cost_model.trust import Trust
+from records.peaks import NO_PEAKS, PeaksOf
 from records.record import Kind, TuningRecord
 from records.store import TuningDatabase
 from records.target import Target
@@ -48,7 +49,7 @@ def earlier_records(
 def _by_nearness(
     store: TuningDatabase, workload: Workload, target: Target
 ) -> Iterator[TuningRecord]:
-    here = workload, target
+    here, peaks = (workload, target), store.peaks()
     pairs = [
         (other, device)
         for device in store.targets()
@@ -56,7 +57,7 @@ def _by_nearness(
         for other in store.workloads()
         if other.op == workload.op and (other, device) != here
     ]
-    for other, device in sorted(pairs, key=lambda pair: distance(here, pair)):
+    for other, device in sorted(pairs, key=lambda pair: distance(here, pair, peaks)):
         found = store.records(other, device, kinds=KINDS)
         yield from list(found)[-EACH:]
 
@@ -72,18 +73,22 @@ def informed(
     seed: int,
     notice: Callable[[str], None],
     find_template: FindTemplate = registry.template,
+    peaks: PeaksOf = NO_PEAKS,
 ) -> Proposer | None:
     """A search that begins with what `earlier` records of others tell of this space.
 
     `None` where they tell nothing, or for a strategy or a model that cannot be told. `notice` is
-    told what is known, and later if it turns out not to help.
+    told what is known, and later if it turns out not to help. `peaks`, of this target and of
+    theirs, tell which are nearest.
     """
     known = usable(earlier, space)
     if not known or strategy not in HEDGED or model not in EXPECTING:
         return None
     from cost_model.relatives import Relatives  # XGBoost, once it is needed
 
-    relatives = Relatives(known, workload, target, seed=seed, find_template=find_template)
+    relatives = Relatives(
+        known, workload, target, seed=seed, find_template=find_template, peaks=peaks
+    )
     if not relatives.known:
         return None
     notice(_summary(relatives.groups))
@@ -95,7 +100,7 @@ def informed(
         target,
         seed=seed,
     )
-    first = winners(known, workload, target, space)
+    first = winners(known, workload, target, space, peaks=peaks)
     hedged = Hedged(make_strategy("guided", space, seed), alone, relatives.mean, notice, first)
     return Proposer(
         Racing(space, seed, hedged) if strategy == "racing" else hedged,

@@ -15,6 +15,7 @@ from autotune.strategies.spaces import SearchableSpace
 from cost_model.pretrained import SHIPPED
 from cost_model.table import FindTemplate
 from records.errors import InvalidInputError
+from records.peaks import NO_PEAKS, PeaksOf
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
@@ -34,6 +35,7 @@ def primed(
     *,
     path: Path = SHIPPED,
     find_template: FindTemplate = registry.template,
+    peaks: PeaksOf = NO_PEAKS,
 ) -> SearchStrategy:
     """The strategy, beginning with what the model at `path` expects of the workload.
 
@@ -41,7 +43,7 @@ def primed(
     devices that it had not seen. `notice` is told which, and why.
     """
     try:
-        model = _load(path, find_template)
+        model = _load(path, find_template, peaks)
         reason = model.header.why_outdated(find_template) or model.header.why_not(workload, target)
     except InvalidInputError as error:
         reason = str(error)
@@ -57,7 +59,7 @@ def primed(
     return Primed(strategy, space, expectation, seed, notice)
 
 
-def _load(path: Path, find_template: FindTemplate) -> PretrainedModel:
+def _load(path: Path, find_template: FindTemplate, peaks: PeaksOf) -> PretrainedModel:
     from cost_model.pretrained.model import PretrainedModel  # XGBoost, once it is needed
 
-    return PretrainedModel.load(path, find_template)
+    return PretrainedModel.load(path, find_template, peaks)

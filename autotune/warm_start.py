@@ -6,6 +6,7 @@ import math
 from collections.abc import Container, Sequence
 
 from cost_model.features import distance
+from records.peaks import NO_PEAKS, PeaksOf
 from records.record import TuningRecord
 from records.schedule import Schedule
 from records.target import Target
@@ -21,6 +22,7 @@ def winners(
     target: Target,
     space: Container[object],
     most: int = MOST,
+    peaks: PeaksOf = NO_PEAKS,
 ) -> list[Schedule]:
     """The fastest of each other workload, and target, that `space` has; the nearest first."""
     groups: dict[tuple[Workload, Target], list[TuningRecord]] = {}
@@ -28,7 +30,7 @@ def winners(
         if record.measurement.is_ok:
             groups.setdefault((record.workload, record.target), []).append(record)
     found: dict[Schedule, None] = {}
-    for other in sorted(groups, key=lambda other: distance((workload, target), other)):
+    for other in sorted(groups, key=lambda other: distance((workload, target), other, peaks)):
         ranked = sorted(groups[other], key=_time_s)
         best = next((each.schedule for each in ranked if each.schedule in space), None)
         if best is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from autotune import record_files
 from autotune.api import search_space
 from autotune.cli import text
 from records import exchange
@@ -35,6 +36,7 @@ Pairs = dict[tuple[Workload, Target], list[TuningRecord]]
 @click.option("-o", "--output", default=DATA, type=click.Path(path_type=Path), help="The folder.")
 def main(databases: Sequence[Path], output: Path) -> None:
     pairs: Pairs = {}
+    peaks = record_files.read_peaks(databases)
     for path in databases:
         with TuningDatabase(path, read_only=True) as store:
             for record in store.records(kinds={Kind.SEARCH}):
@@ -45,7 +47,8 @@ def main(databases: Sequence[Path], output: Path) -> None:
             path = output / _slug(target.device, f"{target.limit('units', 1)} units")
             path.mkdir(parents=True, exist_ok=True)
             path /= f"{_slug(text.name(workload))}.jsonl.gz"
-            print(f"{path}: {exchange.write_file(path, kept)} records")
+            known = {target: peaks[target]} if target in peaks else {}
+            print(f"{path}: {exchange.write_file(path, kept, known)} records")
 
 
 def _current(

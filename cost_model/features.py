@@ -10,7 +10,7 @@ treats as missing: that is how templates with different knobs share one model.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from records.canonical import Value
+from records.peaks import NO_PEAKS, Peaks, PeaksOf
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
@@ -30,24 +31,31 @@ Column: TypeAlias = npt.NDArray[np.float64]
 _STATS = tuple(field.name for field in fields(KernelStats) if field.name != "extra")
 
 
-def context_features(workload: Workload, target: Target) -> dict[str, float]:
-    """Features that all schedules of one workload on one target share."""
+def context_features(
+    workload: Workload, target: Target, peaks: PeaksOf = NO_PEAKS
+) -> dict[str, float]:
+    """Features that all schedules of one workload on one target share.
+
+    Where the target's `peaks` are known: FLOP a second in the workload's dtype, bytes a second,
+    and their ratio, the arithmetic intensity from which on arithmetic is what bounds.
+    """
     return _log2_items("workload", filled(workload).items()) | {
         "target.backend=" + target.backend: 1.0,
         "target.arch=" + target.arch: 1.0,
         **_log2_items("target", target.limits),
+        **_peak_features(workload, peaks.get(target)),
     }
 
 
-def distance(first: tuple[Workload, Target], second: tuple[Workload, Target]) -> float:
-    """Doublings between sizes of workloads and limits of devices, and one for any name in which
-    they differ, as that of the device; a name that only one of them tells counts half, a number
-    nothing."""
-    one, other = context_features(*first), context_features(*second)
-    names = sum("=" in name for name in one.keys() ^ other.keys())
-    gaps = (abs(one[name] - other[name]) for name in one.keys() & other.keys())
-    apart = math.fsum(gap for gap in gaps if not math.isnan(gap))
-    return names / 2 + float(first[1].device != second[1].device) + apart
+def distance(
+    first: tuple[Workload, Target], second: tuple[Workload, Target], peaks: PeaksOf = NO_PEAKS
+) -> float:
+    """Doublings between sizes of workloads and between limits and peaks of devices, and one for
+    any name in which they differ, as that of the device; a name that only one of them tells counts
+    half, a number nothing. The peaks of both are those in the dtype of the first workload."""
+    apart = _doublings(context_features(*first), context_features(*second))
+    of_both = (_peak_features(first[0], peaks.get(target)) for _, target in (first, second))
+    return apart + float(first[1].device != second[1].device) + _doublings(*of_both)
 
 
 def knob_features(schedule: Schedule) -> dict[str, float]:
@@ -138,6 +146,25 @@ def _known(values: Sequence[float]) -> Column:
     array = np.array(values, dtype=np.float64)
     array[array <= 0.0] = np.nan
     return array
+
+
+def _doublings(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    names = sum("=" in name for name in one.keys() ^ other.keys())
+    gaps = (abs(one[name] - other[name]) for name in one.keys() & other.keys())
+    return names / 2 + math.fsum(gap for gap in gaps if not math.isnan(gap))
+
+
+def _peak_features(workload: Workload, peaks: Peaks | None) -> dict[str, float]:
+    if peaks is None:
+        return {}
+    dtype = str(workload.values.get("dtype", "float32"))
+    flops = _log2(peaks.flops_per_s.get(dtype, 0.0))
+    bandwidth = _log2(peaks.copy_bytes_per_s)
+    return {
+        "target.peak_flops": flops,
+        "target.bandwidth": bandwidth,
+        "target.ridge": flops - bandwidth,
+    }
 
 
 def _log2_items(prefix: str, items: Iterable[tuple[str, Value]]) -> dict[str, float]:

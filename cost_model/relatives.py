@@ -26,6 +26,7 @@ from cost_model.groups import CLIP, Group, known_groups
 from cost_model.table import FindTemplate
 from cost_model.xgboost_model import Settings as TreeSettings
 from cost_model.xgboost_model import XGBoostModel
+from records.peaks import NO_PEAKS, PeaksOf
 from records.record import TuningRecord
 from records.schedule import Schedule
 from records.target import Target
@@ -66,9 +67,13 @@ class Relatives:
         seed: int = 0,
         find_template: FindTemplate = registry.template,
         belief: Belief | None = None,
+        peaks: PeaksOf = NO_PEAKS,
     ) -> None:
-        """`earlier`: records of others; nothing is expected (`known` is false) of too few."""
-        self._workload, self._target = workload, target
+        """`earlier`: records of others; nothing is expected (`known` is false) of too few.
+
+        `peaks` of the target and of theirs, as far as they are known, tell how alike they are.
+        """
+        self._workload, self._target, self._peaks = workload, target, peaks
         self._belief = belief = belief or Belief()
         groups = [
             group for group in known_groups(earlier, find_template) if group.worked >= belief.least
@@ -76,7 +81,7 @@ class Relatives:
         self.groups = sorted(groups, key=self._distance)
         self._nearest = self.groups[: belief.most]
         self._processes = [_process(group, seed, find_template) for group in self._nearest]
-        self._trees = XGBoostModel(seed, TREES, find_template)
+        self._trees = XGBoostModel(seed, TREES, find_template, peaks=peaks)
         self._trees.fit([record for group in self.groups for record in group.records])
         self._weights, self._doubts = self._believed()
         self._rows: dict[Schedule, Floats] = {}
@@ -112,7 +117,8 @@ class Relatives:
         return [schedule for schedule in schedules if schedule.template == template]
 
     def _distance(self, group: Group) -> float:
-        return distance((self._workload, self._target), (group.workload, group.target))
+        here = self._workload, self._target
+        return distance(here, (group.workload, group.target), self._peaks)
 
     def _believed(self) -> tuple[Floats, Floats]:
         """Weights of the predictions, and their deviations."""

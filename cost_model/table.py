@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cost_model.features import context_features, knob_features, stats_features
 from records.errors import InvalidInputError
+from records.peaks import NO_PEAKS, PeaksOf
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
@@ -56,8 +57,11 @@ class FeatureTable:
     That of a tuple of schedules is kept until the next tuple.
     """
 
-    def __init__(self, find_template: FindTemplate, keep_rows: int = 100_000) -> None:
+    def __init__(
+        self, find_template: FindTemplate, peaks: PeaksOf = NO_PEAKS, keep_rows: int = 100_000
+    ) -> None:
         self._find_template = find_template
+        self._peaks = peaks
         self._keep_rows = keep_rows
         self._positions: dict[str, int] = {}
         self._rows: dict[tuple[Workload, Target], dict[Schedule, Matrix]] = {}
@@ -85,7 +89,7 @@ class FeatureTable:
     def _matrix(self, workload: Workload, target: Target, schedules: Sequence[Schedule]) -> Matrix:
         rows = self._kept(workload, target)
         self._add(rows, workload, target, [each for each in schedules if each not in rows])
-        context = context_features(workload, target)
+        context = context_features(workload, target, self._peaks)
         positions = self._at(context)
         matrix = np.full((len(schedules), len(self._positions)), np.nan, dtype=np.float32)
         for place, schedule in enumerate(schedules):

@@ -13,6 +13,7 @@ from cost_model.base import Floats, Prediction
 from cost_model.feasibility import Feasibility
 from cost_model.groups import Group, known_groups, stacked
 from cost_model.table import FeatureTable, FindTemplate, Matrix
+from records.peaks import NO_PEAKS, PeaksOf
 from records.record import TuningRecord
 from records.schedule import Schedule
 from records.target import Target
@@ -85,13 +86,15 @@ class XGBoostModel:
         settings: Settings | None = None,
         find_template: FindTemplate = registry.template,
         base: Callable[[Sequence[Schedule]], Floats] | None = None,
+        peaks: PeaksOf = NO_PEAKS,
     ) -> None:
-        """`base`: what labels are expected to be; the trees learn what it misses."""
+        """`base`: what labels are expected to be; the trees learn what it misses. `peaks`: those
+        of targets, as features."""
         self._base = base
         self._seed = seed
         self._settings = settings or Settings()
         self._find_template = find_template
-        self._table = FeatureTable(find_template)
+        self._table = FeatureTable(find_template, peaks)
         self._members: list[xgboost.Booster] = []
         self._columns: list[int] = []
         self._feasibility = Feasibility(seed)

@@ -53,9 +53,11 @@ def train(files: Sequence[Path], output: Path, seed: int, as_json: bool) -> None
 
     FILE is a tuning database, what db export wrote, or a folder of such files.
     """
+    from autotune import record_files
     from cost_model.pretrained.leave_out import train_judged
 
-    model = train_judged(_groups(files), seed=seed)
+    peaks = record_files.read_peaks(files)
+    model = train_judged(_groups(files), seed=seed, peaks=peaks)
     model.save(output)
     if as_json:
         text.echo_json({"path": str(output), **_header_json(model.header)})
@@ -72,10 +74,11 @@ def evaluate(files: Sequence[Path], seed: int, as_json: bool) -> None:
 
     FILE is a tuning database, what db export wrote, or a folder of such files.
     """
+    from autotune import record_files
     from cost_model.pretrained.leave_out import HELD_OUT, leave_out
 
-    groups = _groups(files)
-    found = {held_out: leave_out(groups, held_out, seed=seed) for held_out in HELD_OUT}
+    groups, peaks = _groups(files), record_files.read_peaks(files)
+    found = {held_out: leave_out(groups, held_out, seed=seed, peaks=peaks) for held_out in HELD_OUT}
     if as_json:
         text.echo_json({name: list(map(_unseen_json, unseen)) for name, unseen in found.items()})
         return

@@ -16,6 +16,7 @@ from cost_model.pretrained.header import Judged
 from cost_model.pretrained.model import PretrainedModel
 from cost_model.pretrained.training import train
 from cost_model.table import FindTemplate
+from records.peaks import NO_PEAKS, PeaksOf
 from search_spaces import registry
 
 TOPS = (1, 5, 10)
@@ -75,6 +76,7 @@ def leave_out(
     held_out: str,
     find_template: FindTemplate = registry.template,
     seed: int = 0,
+    peaks: PeaksOf = NO_PEAKS,
 ) -> list[Unseen]:
     """Of every group; `held_out` is a name of `HELD_OUT`. Empty where there is only one to hold."""
     keys = [HELD_OUT[held_out](group) for group in groups]
@@ -85,7 +87,7 @@ def leave_out(
     splitter = LeaveOneGroupOut() if len(numbers) <= PARTS else GroupKFold(PARTS)
     found: list[Unseen] = []
     for known, unseen in splitter.split(labels, groups=labels):
-        model = train([groups[place] for place in known], find_template, seed)
+        model = train([groups[place] for place in known], find_template, seed, peaks)
         for place in unseen:
             group = groups[place]
             score = model.predict(group.workload, group.target, group.schedules).score
@@ -110,13 +112,17 @@ def judged(found: Iterable[Unseen]) -> dict[str, Judged]:
 
 
 def train_judged(
-    groups: Sequence[Group], find_template: FindTemplate = registry.template, seed: int = 0
+    groups: Sequence[Group],
+    find_template: FindTemplate = registry.template,
+    seed: int = 0,
+    peaks: PeaksOf = NO_PEAKS,
 ) -> PretrainedModel:
     """A model of all groups that knows how right its like were about what they had not seen."""
-    model = train(groups, find_template, seed)
+    model = train(groups, find_template, seed, peaks)
     found: dict[str, dict[str, Judged]] = {}
     for held_out in HELD_OUT:
-        for op, each in judged(leave_out(groups, held_out, find_template, seed)).items():
+        unseen = leave_out(groups, held_out, find_template, seed, peaks)
+        for op, each in judged(unseen).items():
             found.setdefault(op, {})[held_out] = each
     model.header = replace(model.header, judged=found)
     return model

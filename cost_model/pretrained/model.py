@@ -18,6 +18,7 @@ from cost_model.base import Prediction
 from cost_model.pretrained.header import Header
 from cost_model.table import FeatureTable, FindTemplate, Matrix
 from records.errors import InvalidInputError
+from records.peaks import NO_PEAKS, PeaksOf
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
@@ -38,10 +39,11 @@ class PretrainedModel:
         header: Header,
         booster: xgboost.Booster,
         find_template: FindTemplate = registry.template,
+        peaks: PeaksOf = NO_PEAKS,
     ) -> None:
         self.header = header
         self._booster = booster
-        self._table = FeatureTable(find_template)
+        self._table = FeatureTable(find_template, peaks)
 
     def predict(
         self, workload: Workload, target: Target, schedules: Sequence[Schedule]
@@ -78,8 +80,16 @@ class PretrainedModel:
             ) from error
 
     @classmethod
-    def load(cls, path: Path, find_template: FindTemplate = registry.template) -> PretrainedModel:
-        """`InvalidInputError` for a file that is no model, is damaged or of another version."""
+    def load(
+        cls,
+        path: Path,
+        find_template: FindTemplate = registry.template,
+        peaks: PeaksOf = NO_PEAKS,
+    ) -> PretrainedModel:
+        """`peaks` are those of targets that it will be asked about, as far as they are known.
+
+        `InvalidInputError` for a file that is no model, is damaged or of another version.
+        """
         try:
             with path.open("rb") as file:
                 line, trees = file.readline(_LARGEST_HEADER_BYTES), file.read()
@@ -100,7 +110,7 @@ class PretrainedModel:
                 f"{path}: damaged: {booster.num_features()} features in its trees, "
                 f"{len(header.features)} names"
             )
-        return cls(header, booster, find_template)
+        return cls(header, booster, find_template, peaks)
 
 
 def aligned(matrix: Matrix, have: Sequence[str], wanted: Sequence[str]) -> Matrix:

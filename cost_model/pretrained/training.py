@@ -20,6 +20,7 @@ from cost_model.pretrained.model import PretrainedModel
 from cost_model.table import FeatureTable, FindTemplate, Matrix
 from records.canonical import canonical_json
 from records.errors import InvalidInputError
+from records.peaks import NO_PEAKS, PeaksOf
 from records.record import Kind, TuningRecord
 from records.workload import Workload
 from search_spaces import registry
@@ -48,9 +49,9 @@ class Rows:
     workloads: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, groups: Sequence[Group], find_template: FindTemplate) -> Rows:
+    def of(cls, groups: Sequence[Group], find_template: FindTemplate, peaks: PeaksOf) -> Rows:
         """Every workload on a target weighs the same, however often it was measured."""
-        table = FeatureTable(find_template)
+        table = FeatureTable(find_template, peaks)
         features = stacked(table, groups)
         order = np.argsort(table.names)
         numbers: dict[Workload, int] = {}
@@ -95,14 +96,20 @@ def usable(
 
 
 def train(
-    groups: Sequence[Group], find_template: FindTemplate = registry.template, seed: int = 0
+    groups: Sequence[Group],
+    find_template: FindTemplate = registry.template,
+    seed: int = 0,
+    peaks: PeaksOf = NO_PEAKS,
 ) -> PretrainedModel:
-    """A model of the groups, as `usable` gives them. The same groups give the same model."""
-    rows = Rows.of(groups, find_template)
+    """A model of the groups, as `usable` gives them, and of what `peaks` are known of targets.
+
+    The same groups and peaks give the same model.
+    """
+    rows = Rows.of(groups, find_template, peaks)
     everything = np.arange(len(rows.labels))
     rounds = _rounds(rows, seed)
     booster = xgboost.train(_parameters(seed), rows.take(everything), rounds)
-    return PretrainedModel(_header(rows, rounds), booster, find_template)
+    return PretrainedModel(_header(rows, rounds), booster, find_template, peaks)
 
 
 def _rounds(rows: Rows, seed: int) -> int:

@@ -167,11 +167,15 @@ def test_a_database_in_no_directory_is_refused(tmp_path: Path) -> None:
         autotune.tune(MATMUL, device="sim:steady", database=tmp_path / "absent" / "tuning.db")
 
 
-def test_a_simulated_device_has_no_roofline(search: Callable[..., TuningResult]) -> None:
+def test_a_simulated_device_has_no_roofline(
+    search: Callable[..., TuningResult], database: Path
+) -> None:
     observer = Notices()
     search(trials=2, observer=observer)
     assert observer.context is not None
     assert observer.context.floor_s is None
+    with TuningDatabase(database, read_only=True) as store:
+        assert store.peaks() == {}
     assert not any("roofline" in text for text in observer.texts)
 
 

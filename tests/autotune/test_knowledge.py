@@ -22,6 +22,7 @@ from autotune.warm_start import winners
 from cost_model import DEFAULT
 from records import Measurement, Schedule, Target, TuningRecord, Workload
 from records.canonical import freeze
+from records.peaks import Peaks
 from records.store import TuningDatabase
 from search_spaces import registry
 
@@ -182,6 +183,30 @@ def test_the_nearest_workloads_and_devices_are_read_first(database: TuningDataba
     nearest = [(300, "EPYC"), (256, "Xeon"), (2048, "EPYC")]
     assert list(dict.fromkeys(order)) == nearest
     assert len(found) == 120
+
+
+@pytest.mark.parametrize(("alike", "unlike"), [("Xeon", "Core"), ("Core", "Xeon")])
+def test_devices_of_like_peaks_come_first(
+    database: TuningDatabase, alike: str, unlike: str
+) -> None:
+    stored(database, records(256, "Xeon"), records(256, "Core"))
+    asked, here = matmul(256), target()
+    assert devices_of(earlier_records(database, asked, here)) == ["Xeon", "Core"]
+    database.note_peaks(here, Peaks(20e9, {"float32": 100e9}))
+    database.note_peaks(target(device=alike), Peaks(22e9, {"float32": 110e9}))
+    database.note_peaks(target(device=unlike), Peaks(200e9, {"float32": 100e9}))
+    assert devices_of(earlier_records(database, asked, here)) == [alike, unlike]
+    said = Said()
+    space = search_space(asked, here)
+    proposer = make_proposer(asked, here, space, database, TuningOptions(), said)
+    assert said.notices[0].endswith(f"the nearest is {asked} on {alike}")
+    proposer.refit()
+    peaks, known = database.peaks(), list(database.records())
+    assert proposer.next(12) == winners(known, asked, here, space, peaks=peaks)
+
+
+def devices_of(found: Sequence[TuningRecord]) -> list[str]:
+    return list(dict.fromkeys(each.target.device for each in found))
 
 
 def test_simulated_devices_tell_nothing_of_real_ones(database: TuningDatabase) -> None:

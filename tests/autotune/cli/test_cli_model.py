@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from command_line import Run, exit_code
-from recorded_tunings import records, written
+from recorded_tunings import records, target, written
 
+from records import exchange
+from records.peaks import Peaks
 from search_spaces import registry
 
 
@@ -60,6 +62,16 @@ def test_tables_for_people_and_the_same_for_programs(run: Run, many: str) -> Non
     found = run("model", "evaluate", many, "--json").json
     assert len(found["workload"]) == len(found["device"]) == 6
     assert min(each["accuracy"] for each in found["workload"]) > 0.8
+
+
+def test_a_model_knows_the_peaks_that_the_records_came_with(run: Run, tmp_path: Path) -> None:
+    for number, device in enumerate(("EPYC", "Xeon"), start=1):
+        peaks = {target(device=device): Peaks(number * 1e10, {"float32": 1e11})}
+        found = [each for size in (256, 384, 512) for each in records(size, device)]
+        exchange.write_file(tmp_path / f"{device}.jsonl", found, peaks)
+    trained = run("model", "train", str(tmp_path), "-o", "model.ubj", "--json").json
+    assert {"target.bandwidth", "target.peak_flops", "target.ridge"} <= set(trained["features"])
+    assert run("model", "evaluate", str(tmp_path)).code == 0
 
 
 def test_one_device_cannot_be_held_out(run: Run, tmp_path: Path) -> None:

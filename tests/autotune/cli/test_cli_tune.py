@@ -111,6 +111,8 @@ def test_a_real_device(run: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert "matmul 16×16×16 float32 +bias+relu on opencl:" in tuned.out
     assert "2 of 2" in tuned.out
     assert "of the roofline" in tuned.out
+    with TuningDatabase("tuning.db", read_only=True) as store:
+        assert [*store.peaks().values()] == [Peaks(1e10, {"float32": 1e11})]
 
 
 @linux_only
