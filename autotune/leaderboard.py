@@ -131,13 +131,16 @@ def ranked(standings: Iterable[Standing]) -> list[Standing]:
 
 
 def fractions(standings: Sequence[Standing]) -> Iterator[list[str]]:
-    """A heading and a row each: means at the marks, and the widest half of their intervals."""
-    marks = standings[0].marks
-    yield ["policy", *map(str, marks), "±"]
+    """A heading and a row each: means at the marks, and the widest half of their intervals.
+
+    One seed has no interval.
+    """
+    marks, several = standings[0].marks, standings[0].elapsed_s.shape[1] > 1
+    yield ["policy", *map(str, marks), *(["±"] if several else [])]
     for each in standings:
         halves = [(high - low) / 2.0 for low, high in map(each.interval, marks)]
         means = [f"{each.mean(mark):.3f}" for mark in marks]
-        yield [each.name, *means, f"{max(halves):.3f}"]
+        yield [each.name, *means, *([f"{max(halves):.3f}"] if several else [])]
 
 
 def efforts(standings: Sequence[Standing]) -> Iterator[list[str]]:

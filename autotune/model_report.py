@@ -9,7 +9,7 @@ from typing import Any
 
 from cost_model.judgement import Judgement
 from cost_model.outlook import FASTER, Outlook
-from cost_model.track_record import TOP, WINDOW, Recall
+from cost_model.track_record import TOP, Recall
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Candidates:
 
 @dataclass(frozen=True)
 class ModelReport:
-    """How right the model was on trials that it predicted before they were measured, of which the
-    last `WINDOW` count, what it left out, and what it expects of going on.
+    """How right the model was on the last trials that it predicted before they were measured, what
+    it left out, and what it expects of going on.
 
     `accuracy`: share of pairs in the right order, those further apart counting more. `recall`: of
     the trials that came among the `TOP` fastest, how many were expected there. `within_50` and
@@ -96,8 +96,8 @@ class ModelReport:
         yield self.verdict
         if self.recall.met:
             yield (
-                f"of the last {WINDOW} trials {self.recall.met} came among the {TOP} fastest; "
-                f"{self.recall.foreseen} of them had been expected there"
+                f"of the last {self.recall.of} trials {self.recall.met} came among the {TOP} "
+                f"fastest until then; {self.recall.foreseen} of them had been expected there"
             )
         if self.within_50 is not None and self.within_90 is not None and self.widening is not None:
             yield (

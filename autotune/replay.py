@@ -41,18 +41,29 @@ class Policy:
 
     @property
     def name(self) -> str:
-        """`strategy` or `strategy+model`, as `parse` takes it."""
-        return self.strategy if self.model == NO_MODEL else f"{self.strategy}+{self.model}"
+        """`strategy+model`, or `strategy` of one that need not have a model; `parse` takes it."""
+        without = self.model == NO_MODEL and self.strategy not in GUIDED
+        return self.strategy if without else f"{self.strategy}+{self.model}"
 
     @classmethod
     def parse(cls, text: str) -> Policy:
-        """`InvalidInputError` lists the names there are."""
+        """From `strategy`, with the model that `tune` gives it, or from `strategy+model`.
+
+        `InvalidInputError` lists the names there are.
+        """
         strategy, plus, model = text.strip().partition("+")
         if strategy not in STRATEGIES:
             raise InvalidInputError(f"no strategy {strategy!r}; there are: {', '.join(STRATEGIES)}")
-        if plus and model not in MODELS:
-            raise InvalidInputError(f"no cost model {model!r}; there are: {', '.join(MODELS)}")
-        return cls(strategy, model if plus else NO_MODEL)
+        if not plus:
+            return cls(strategy, DEFAULT_MODEL if strategy in GUIDED else NO_MODEL)
+        if model not in (*MODELS, NO_MODEL):
+            names = ", ".join((*MODELS, NO_MODEL))
+            raise InvalidInputError(f"no cost model {model!r}; there are: {names}")
+        if model != NO_MODEL and strategy not in GUIDED | PRUNED:
+            raise InvalidInputError(
+                f"{text.strip()}: {strategy} follows measurements alone; name it without a model"
+            )
+        return cls(strategy, model)
 
 
 BAYESIAN = ("gaussian-process", "random-forest")

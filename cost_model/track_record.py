@@ -25,10 +25,11 @@ TOP = 10
 @dataclass(frozen=True)
 class Recall:
     """`met`: trials that came among the `TOP` fastest of all measured until then; `foreseen`: those
-    of them that were expected there."""
+    of them that were expected there; `of`: how many were looked at."""
 
     met: int
     foreseen: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,8 @@ class TrackRecord:
 
     @property
     def recall(self) -> Recall:
-        return Recall(
-            sum(met for met, _ in self._ranks), sum(foreseen for _, foreseen in self._ranks)
-        )
+        met, foreseen = (sum(each[place] for each in self._ranks) for place in (0, 1))
+        return Recall(met, foreseen, len(self._ranks))
 
     def coverage(self, share: float) -> float | None:
         """How many of the times fell into the interval that should have held `share` of them.

@@ -40,8 +40,7 @@ class Moment:
 class LiveView:
     """An observer of the tuner that draws on stderr; notices stay above the picture.
 
-    Draws nothing where `console` is no terminal. `notices` are those since the search began, for
-    the summary.
+    Draws nothing where `console` is no terminal. `notices` are all of them, for the summary.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -79,8 +78,7 @@ class LiveView:
             self._moment = Moment(self._moment.context, progress, time.monotonic(), record)
 
     def notice(self, text: str) -> None:
-        if self._moment is not None:
-            self.notices.append(text)
+        self.notices.append(text)
         self._say(text)
 
     def _say(self, message: str) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from autotune.cli import screen, text
+from autotune.cli.option_types import NewFile
 from autotune.cli.options import json_option
 from records.errors import InvalidInputError
 
@@ -30,8 +31,8 @@ _ENDINGS = (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".db")
 @click.option(
     "--strategies",
     metavar="LIST",
-    help="Separated by commas; strategy+model for one with a cost model.  "
-    "[default: that of tune, and all that need no model]",
+    help="Separated by commas; strategy+model for one with another cost model than tune has.  "
+    "[default: that of tune, Bayesian ones, and all that need no model]",
 )
 @click.option(
     "--trials",
@@ -61,11 +62,11 @@ _ENDINGS = (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".db")
     metavar="DIR",
     help="Folder of the repeats behind the times: answers are drawn from them.",
 )
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="A page of curves.")
+@click.option("--plot", type=NewFile(), metavar="FILE", help="A page of curves.")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=NewFile(),
     metavar="FILE",
     help="Keep the leaderboard, as --json prints it.",
 )
@@ -96,6 +97,7 @@ def command(
     spaces: list[dict[str, Any]] = []
     replays: list[list[list[Replayed]]] = [[] for _ in policies]
     paths = list(_listed(files))
+    _check(paths, noise)
     with _progress(len(paths)) as progress:
         for path in paths:
             for recorded, repeats in _recordings(path, noise):
@@ -137,6 +139,14 @@ def _listed(files: Sequence[Path]) -> Iterator[Path]:
         if not inside:
             raise InvalidInputError(f"{path}: no file in it ends in {', '.join(_ENDINGS)}")
         yield from inside
+
+
+def _check(paths: Sequence[Path], noise: Path | None) -> None:
+    """A file that cannot be used is told before the others are searched, which may take hours."""
+    if len(paths) > 1:
+        for path in paths:
+            for _ in _recordings(path, noise):
+                pass
 
 
 def _recordings(

@@ -32,17 +32,21 @@ def read(path: str | Path) -> list[RecordedSpace]:
 
         return from_database(path)
     data = parsed(path)
-    for module in map(import_module, FORMATS.values()):
+    for format, module in zip(FORMATS, map(import_module, FORMATS.values()), strict=True):
         if module.recognises(data):
             try:
                 found: list[RecordedSpace] = module.recordings(data, path)
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise InvalidInputError(f"{path}: {_in_words(error)}") from error
+                raise InvalidInputError(f"{path}: {_in_words(error, format)}") from error
             return found
     raise InvalidInputError(
         f"{path} is no recording; there are: a tuning database, {', '.join(FORMATS)}"
     )
 
 
-def _in_words(error: Exception) -> str:
-    return f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+def _in_words(error: Exception, format: str) -> str:
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    if isinstance(error, (AttributeError, TypeError)):
+        return f"it is no {format}, though it looks like one ({error}); name another file"
+    return str(error)

@@ -43,8 +43,9 @@ class MeasuredNoise:
             with np.load(path, allow_pickle=False) as arrays:
                 times_ms = arrays[_ARRAY]
         except (KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            why = error if isinstance(error, (KeyError, OSError)) else "it is none, or damaged"
             raise InvalidInputError(
-                f"{path}: need an .npz file with an array {_ARRAY!r}: {error}"
+                f"{path}: need an .npz file with an array {_ARRAY!r}: {why}"
             ) from error
         try:
             return cls(recorded, times_ms)

@@ -82,6 +82,8 @@ def test_the_tables_have_a_row_each() -> None:
     assert headings == ["policy", "10", "25", "30", "±"]
     assert row[:4] == ["rising", "0.650", "0.980", "0.980"]
     assert float(row[4]) > 0.0
+    headings, row = leaderboard.fractions([standing("once", [0.5] * 30)])
+    assert (headings, row) == (["policy", "10", "25", "30"], ["once", "0.500", "0.500", "0.500"])
     headings, row = leaderboard.efforts([RISING])
     assert headings == ["policy", "90%", "95%", "99%", "ms a trial"]
     assert row == ["rising", "16", "16", "-", "33.33"]

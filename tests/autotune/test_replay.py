@@ -136,13 +136,17 @@ def test_what_other_devices_told_leads_from_the_first_trial(recorded: RecordedSp
 
 
 def test_policies_by_name() -> None:
-    assert Policy.parse("random") == Policy("random")
+    assert Policy.parse("random") == Policy.parse("random+none") == Policy("random")
+    assert Policy.parse("guided") == Policy.parse("guided+ensemble") == default_policies()[0]
+    assert Policy.parse("guided+none").name == "guided+none"
     assert Policy.parse(" evolutionary+xgboost").name == "evolutionary+xgboost"
     assert all(Policy.parse(each.name) == each for each in default_policies())
     with pytest.raises(InvalidInputError, match="no strategy 'psychic'; there are: "):
         Policy.parse("psychic")
     with pytest.raises(InvalidInputError, match="no cost model ''; there are: "):
         Policy.parse("random+")
+    with pytest.raises(InvalidInputError, match="tabu follows measurements alone; name it without"):
+        Policy.parse("tabu+ensemble")
 
 
 def test_restrictions_that_allow_what_was_measured_become_the_space(tmp_path: Path) -> None:

@@ -106,14 +106,14 @@ def test_intervals_allow_for_what_known_times_scatter() -> None:
 def test_who_knows_foresees_all_of_the_fastest_and_who_errs_few() -> None:
     knowing, erring = judged(Seer(0.0, 0.1)), judged(Seer(0.0, 0.1, sign=-1.0))
     recall = knowing.track_record.recall
-    assert recall.foreseen == recall.met > 0
+    assert recall.of >= recall.foreseen == recall.met > 0
     assert erring.track_record.recall.met == recall.met  # what came is the same
     assert erring.track_record.recall.foreseen == 0
     assert knowing.trust.trusted and not erring.trust.trusted
 
 
 def test_recall_waits_until_there_are_enough_to_be_among() -> None:
-    assert judged(Seer(0.0, 0.1), 1, 8, first=TOP - 1).track_record.recall == Recall(0, 0)
+    assert judged(Seer(0.0, 0.1), 1, 8, first=TOP - 1).track_record.recall == Recall(0, 0, 0)
     assert judged(Seer(0.0, 0.1), 1, 8, first=TOP).track_record.recall.met > 0
 
 
@@ -127,7 +127,7 @@ def test_failures_are_never_among_the_fastest_nor_in_any_interval() -> None:
     for each in batch:
         judgement.tell(each, Measurement.failed(Status.LAUNCH_ERROR, "no"))
     judgement.settle()
-    assert judgement.track_record.recall == Recall(0, 0)
+    assert judgement.track_record.recall == Recall(0, 0, 8)
     assert judgement.track_record.coverage(0.9) is None
     assert judgement.promises.kept < 1.0
 

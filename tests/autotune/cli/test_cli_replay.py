@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from command_line import Run
 
+from autotune import replay
+
 TRIALS = "40"
 
 
@@ -108,13 +110,23 @@ def test_noise(run: Run, space: str, tmp_path: Path) -> None:
         (("tile.json", "--strategies", "psychic"), "no strategy 'psychic'; there are: "),
         (("tile.json", "--strategies", "random+psychic"), "no cost model 'psychic'; there are: "),
         (("tile.json", "--trials", "0"), "0 is not in the range x>=1"),
-        (("tile.json", *("--strategies", "random", "-o", "absent/x.json")), "cannot be written"),
+        (("tile.json", *("--strategies", "random", "-o", "absent/x.json")), "make it: mkdir"),
+        (("tile.json", "--plot", "."), "is a directory; name a file in it"),
+        (("wrong.json",), "it is no recorded space, though it looks like one"),
+        (("tile.json", "wrong.json"), "wrong.json: it is no recorded space"),
     ],
 )
 def test_mistakes_are_told_in_a_line(
-    run: Run, space: str, tmp_path: Path, words: tuple[str, ...], message: str
+    run: Run,
+    space: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    message: str,
 ) -> None:
     (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "wrong.json").write_text('{"params": 5, "configs": [[1]], "time_ms": [2]}')
+    monkeypatch.setattr(replay, "replay", None)  # nothing is searched before
     done = run("replay", *words)
     assert done.code == 2
     assert message in done.err and done.err.count("\n") == 1

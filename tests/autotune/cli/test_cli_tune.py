@@ -71,6 +71,13 @@ def test_little_to_gain_says_so_and_the_model_shows_its_work(run: Run) -> None:
     assert told["candidates"]["left_out"] < told["candidates"]["considered"]
 
 
+def test_what_is_noticed_before_the_search_is_told_where_nobody_looks(run: Run) -> None:
+    outcome = run("tune", *LONG[1:], "--trials", "12", "--strategy", "tabu", "--model", "xgboost")
+    assert "tabu follows measurements alone: no cost model has a part" in outcome.out
+    words = ("tune", "matmul", "-m", "32", *LONG[4:], "--trials", "3", "--json")
+    assert "knows 12 trials of 1 workload on 1 device" in " ".join(run(*words).json["notices"])
+
+
 @pytest.mark.parametrize("share", ["0.5", "0%", "much"])
 def test_a_gain_to_stop_at_is_a_percentage(run: Run, share: str) -> None:
     outcome = run("tune", *STEADY, "--stop-gain", share)
