@@ -32,6 +32,9 @@ WIDE = 4.0
 NUMBERED = 6
 """Values 0, 1, 2 … up to which a knob is taken for a numbering of variants, not for an amount."""
 
+UNLIKE = -1.0
+"""For text where a knob had only numbers so far: far from them."""
+
 
 class KnobTable:
     """Knobs of one template's schedules as columns, and `quantities` computed of them.
@@ -41,12 +44,13 @@ class KnobTable:
 
     def __init__(self, quantities: Sequence[Quantity] = ()) -> None:
         self._quantities = quantities
+        self._factors = {name for each in quantities for name in each.knobs}
         self._kept = KeptOfTuple(self._columns)
 
     def columns(self, schedules: Sequence[Schedule]) -> list[Column]:
         """An array for each knob, in the order of the knobs' names: of numbers or of text.
 
-        Quantities follow, as far as their knobs are numbers.
+        Quantities follow: 0 where a knob is text, so that there are as many whatever is asked for.
         """
         return self._kept(schedules)
 
@@ -55,9 +59,9 @@ class KnobTable:
         columns = [_column(values) for values in zip(*rows, strict=True)]
         names = [name for name, _ in schedules[0].knobs] if schedules else []
         numbers = {
-            name: column
+            name: _numbers(column, text=np.nan)
             for name, column in zip(names, columns, strict=True)
-            if column.dtype.kind == "f"
+            if name in self._factors
         }
         computed = [each for each in self._quantities if numbers.keys() >= set(each.knobs)]
         return [*columns, *(quantity(numbers) for quantity in computed)]
@@ -195,8 +199,11 @@ def _column(values: Sequence[object]) -> Column:
     return np.array([str(value) for value in values])
 
 
-def _numbers(column: Column) -> Floats:
-    return column if column.dtype.kind == "f" else np.array([_number(value) for value in column])
+def _numbers(column: Column, text: float = UNLIKE) -> Floats:
+    """A column of numbers as it is; in one of text what is no number becomes `text`."""
+    if column.dtype.kind == "f":
+        return column
+    return np.array([_number(value, text) for value in column])
 
 
 def _twos(values: Floats) -> Floats:
@@ -206,9 +213,8 @@ def _twos(values: Floats) -> Floats:
     return twos
 
 
-def _number(value: object) -> float:
-    """Of a knob that had only numbers so far; text, never met before, is far from them."""
+def _number(value: object, text: float) -> float:
     try:
         return float(str(value))
     except ValueError:
-        return -1.0
+        return text

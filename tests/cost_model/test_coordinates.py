@@ -66,9 +66,13 @@ def test_a_value_never_met_is_finite_and_off() -> None:
     assert np.square(new - old).sum(axis=1) == pytest.approx([0.5, 0.5])
 
 
-def test_quantities_follow_the_knobs_where_these_are_numbers() -> None:
-    schedules = [Schedule.of("t", 1, {"x": x, "y": 2, "kind": "row"}) for x in (8, 16)]
-    computed = computed_by(["x * y <= 64", "y + kind == 3"], ["x", "y", "kind"])
-    columns = KnobTable(computed).columns(schedules)
-    assert len(columns) == 4
-    assert columns[-1].tolist() == [16.0, 32.0]
+def test_quantities_follow_the_knobs_and_are_nothing_where_these_are_text() -> None:
+    schedules = [
+        Schedule.of("t", 1, {"tile": tile, "x": x, "y": 2}) for tile, x in (("auto", 8), (3, 16))
+    ]
+    computed = computed_by(["x * y <= 64", "tile == 'auto' or x * tile < 99"], ["x", "y", "tile"])
+    for few, products in ((schedules, [0.0, 48.0]), (schedules[1:], [48.0])):
+        columns = KnobTable(computed).columns(few)
+        assert len(columns) == 5
+        assert columns[-2].tolist() == [each["x"] * 2.0 for each in few]
+        assert columns[-1].tolist() == products
