@@ -52,7 +52,8 @@ def prepare(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS
         if version < newest:
             raise SchemaError(
                 f"{connection.path}: schema version {version}, need {newest}, and it is open "
-                "read-only; open it once for writing to bring it up to date"
+                "read-only; open it once for writing, as `autotune tune --db` does, to "
+                "bring it up to date"
             )
         return
     connection.use_write_ahead_log()
