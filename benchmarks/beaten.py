@@ -18,10 +18,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import click
+from command import Benchmark
 
 from autotune import record_files
 from autotune.session import BATCH, TuningOptions
 from autotune.timing import TimingPlan, Verdict
+from records.errors import InvalidInputError
 from records.record import TuningRecord
 
 DROP_FACTOR = TuningOptions().drop_factor
@@ -39,10 +41,12 @@ class Saved:
     slowdown: float
 
 
-@click.command(help=__doc__)
+@click.command(help=__doc__, cls=Benchmark)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(folder: Path) -> None:
     found = {path: saved(record_files.read([path])) for path in sorted(folder.rglob("*.jsonl.gz"))}
+    if not found:
+        raise InvalidInputError(f"{folder}: no file in it ends in .jsonl.gz")
     click.echo("| session | timed, s | saved of it | of the session | leader slower by |")
     click.echo("|---|---|---|---|---|")
     for path, each in found.items():

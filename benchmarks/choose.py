@@ -22,6 +22,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 from choose_data import DEFAULTS, LIBRARY, Shape, find_template, read
+from command import Benchmark, output_option
 from sklearn.model_selection import GroupKFold
 
 from cost_model.xgboost_model import Settings, XGBoostModel
@@ -47,11 +48,15 @@ class Column:
             losses.append(1.0 - max((shape.shares[place] for place in places[:top]), default=0.0))
 
 
-@click.command(help=__doc__)
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--most", default=0, help="Shapes of each kernel, at random; 0 for all.")
+@click.command(help=__doc__, cls=Benchmark)
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option(
+    "--most", type=click.IntRange(0), default=0, help="Shapes of each kernel, at random; 0 for all."
+)
 @click.option("--seed", default=0, show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Keeps the tables.")
+@output_option
 def main(files: Sequence[Path], most: int, seed: int, output: Path | None) -> None:
     tables = []
     for kernel, shapes in read(files).items():

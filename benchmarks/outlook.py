@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 import click
+from command import COUNT, Benchmark, output_option
 from search_spaces_files import SpaceFile, find
 
 from autotune.model_report import ModelReport
@@ -25,7 +26,6 @@ from autotune.replay import Policy, default_policies, make_proposer
 from autotune.session import BATCH
 from autotune.stopping import StoppingRule
 from cost_model.outlook import FASTER
-from records.errors import AutotuneError
 
 AT = (50, 100)
 """Trials after which expectations are compared."""
@@ -101,17 +101,14 @@ def search(policy: Policy, name: str, recorded: RecordedSpace, trials: int, seed
     return Search(name, tuple(fractions), tuple(moments))
 
 
-@click.command(help=__doc__)
+@click.command(help=__doc__, cls=Benchmark)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--seeds", default=2, show_default=True, help="Searches of each space.")
-@click.option("--trials", default=200, show_default=True, help="Trials of each search.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The tables as a file too.")
+@click.option("--seeds", type=COUNT, default=2, show_default=True, help="Searches of each space.")
+@click.option("--trials", type=COUNT, default=200, show_default=True, help="Trials of each search.")
+@output_option
 def main(paths: Sequence[Path], seeds: int, trials: int, output: Path | None) -> None:
-    try:
-        files = find(paths)
-        searches = [each for file in files for each in _searches(file, seeds, trials)]
-    except AutotuneError as error:
-        raise click.ClickException(str(error)) from error
+    files = find(paths)
+    searches = [each for file in files for each in _searches(file, seeds, trials)]
     lines = [f"spaces: {len(files)}; searches of each: {seeds}; trials of each: {trials}", ""]
     for table in (_calibration, _expected, _by_space, _chances, _stopping, _stopping_by_space):
         lines += [*table(searches), ""]

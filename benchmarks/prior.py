@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 import numpy.typing as npt
+from command import COUNT, Benchmark, output_option
 
 from autotune import record_files
 from autotune.cli import text
@@ -39,10 +40,12 @@ BATCH = 12
 Fractions = npt.NDArray[np.float64]
 
 
-@click.command(help=__doc__)
+@click.command(help=__doc__, cls=Benchmark)
 @click.option("--data", default=DATA, type=click.Path(exists=True, path_type=Path))
-@click.option("--seeds", default=10, show_default=True, help="Searches of each workload.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Keeps the table.")
+@click.option(
+    "--seeds", type=COUNT, default=10, show_default=True, help="Searches of each workload."
+)
+@output_option
 def main(data: Path, seeds: int, output: Path | None) -> None:
     groups = usable(record_files.read([data]))
     rows = []

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from command import COUNT, Benchmark, output_option
 from search_spaces_files import find
 
 from autotune.recorded import RecordedSpace
@@ -25,6 +26,7 @@ from autotune.replay import Policy, Repeats, Tally, searched
 from autotune.session import TuningOptions
 from autotune.timing import TimingPlan
 from cost_model import DEFAULT as DEFAULT_MODEL
+from records.errors import InvalidInputError
 
 BUDGETS = (70, 175, 350, 700)
 """Runs: 10, 25, 50 and 100 trials of seven."""
@@ -70,14 +72,20 @@ class Point:
         return self.runs + overhead * self.measured
 
 
-@click.command(help=__doc__)
+@click.command(help=__doc__, cls=Benchmark)
 @click.argument("spaces", type=click.Path(exists=True, path_type=Path))
 @click.argument("noise", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--seeds", default=3, show_default=True, help="Searches of each space.")
-@click.option("--overhead", default=10, show_default=True, help="Runs that a trial costs besides.")
+@click.option("--seeds", type=COUNT, default=3, show_default=True, help="Searches of each space.")
+@click.option(
+    "--overhead",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Runs that a trial costs besides.",
+)
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="The cost model of all.")
 @click.option("--only", default="", help="Files whose folder/name holds this.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The tables as a file too.")
+@output_option
 def main(
     spaces: Path,
     noise: Path,
@@ -89,7 +97,7 @@ def main(
 ) -> None:
     files = [file for file in find([spaces], only) if file.has_repeats(noise)]
     if not files:
-        raise click.ClickException(f"no space in {spaces} has repeats in {noise}")
+        raise InvalidInputError(f"no space in {spaces} has repeats in {noise}")
     found: dict[str, list[list[Point]]] = {way.name: [] for way in WAYS}
     for file in files:
         recorded = file.load()

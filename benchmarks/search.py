@@ -23,13 +23,13 @@ from pathlib import Path
 import click
 import search_rivals
 import search_speed
+from command import COUNT, Benchmark, output_option
 from search_spaces_files import SpaceFile, find, relatives
 
 from autotune import knowledge
 from autotune.leaderboard import Standing, ranked
 from autotune.recorded import RecordedSpace
 from autotune.replay import Policy, Replayed, default_policies, replay
-from records.errors import AutotuneError
 from records.record import TuningRecord
 
 RIVAL = "Kernel Tuner: "
@@ -40,11 +40,13 @@ MARGIN = 0.008
 """Differences at 100 trials that 20 seeds do not tell."""
 
 
-@click.command(help=__doc__)
+@click.command(help=__doc__, cls=Benchmark)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--seeds", default=20, show_default=True, help="Searches of each space.")
-@click.option("--trials", default=200, show_default=True, help="Trials of each search.")
-@click.option("--batch", default=12, show_default=True, help="Schedules proposed at once.")
+@click.option("--seeds", type=COUNT, default=20, show_default=True, help="Searches of each space.")
+@click.option("--trials", type=COUNT, default=200, show_default=True, help="Trials of each search.")
+@click.option(
+    "--batch", type=COUNT, default=12, show_default=True, help="Schedules proposed at once."
+)
 @click.option("--only", default="", help="Files whose folder/name holds this.")
 @click.option("--strategies", default="", help="As of autotune replay; the default strategy alone.")
 @click.option("--all-strategies", is_flag=True, help="All that autotune replay compares.")
@@ -62,7 +64,7 @@ MARGIN = 0.008
 )
 @click.option("--transfer/--no-transfer", default=True, help="Searches that know relatives.")
 @click.option("--speed/--no-speed", default=True, help="Times of proposals and construction.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The tables as a file too.")
+@output_option
 def main(
     paths: Sequence[Path],
     seeds: int,
@@ -79,13 +81,10 @@ def main(
     speed: bool,
     output: Path | None,
 ) -> None:
-    try:
-        files = find(paths, only)
-        if python is not None:
-            search_rivals.check(python)
-        policies = _policies(strategies, all_strategies)
-    except AutotuneError as error:
-        raise click.ClickException(str(error)) from error
+    files = find(paths, only)
+    if python is not None:
+        search_rivals.check(python)
+    policies = _policies(strategies, all_strategies)
     runs = Runs(files, seeds, trials, batch)
     report = chain(
         [f"{len(files)} spaces, {seeds} seeds each, batches of {batch}"],

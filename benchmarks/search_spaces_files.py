@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 
 from autotune.recorded import RecordedSpace
 from autotune.recordings import whole_space
+from autotune.recordings.json_text import parsed
 from autotune.recordings.noise import MeasuredNoise
 from autotune.recordings.noise import find as find_noise
 from records.errors import InvalidInputError
@@ -35,11 +34,10 @@ class SpaceFile:
     def family(self) -> tuple[str, tuple[str, ...]]:
         """Kernel and parameters: files that agree in them are of one kernel."""
         data = self._data()
-        return _kernel(data), tuple(data["params"])
+        return data["kernel"], tuple(data["params"])
 
     def load(self) -> RecordedSpace:
-        data = self._data()
-        return whole_space.recordings(data | {"kernel": _kernel(data)}, self.path)[0]
+        return whole_space.recordings(self._data(), self.path)[0]
 
     @cached_property
     def size(self) -> int:
@@ -60,14 +58,12 @@ class SpaceFile:
     def repeats(self, noise: Path, recorded: RecordedSpace) -> MeasuredNoise:
         return MeasuredNoise.load(find_noise(noise, self.path), recorded)
 
-    def _data(self) -> Any:
-        opened = gzip.open(self.path, "rt") if self.path.suffix == ".gz" else self.path.open()
-        with opened as file:
-            return json.load(file)
-
-
-def _kernel(data: Any) -> str:
-    return _SHAPE.sub("", str(data["kernel"]))
+    def _data(self) -> dict[str, Any]:
+        data = parsed(self.path)
+        if not whole_space.recognises(data):
+            raise InvalidInputError(f"{self.path} is no space published as JSON")
+        kernel = str(data.get("kernel", self.path.name.partition(".")[0]))
+        return {**data, "kernel": _SHAPE.sub("", kernel)}
 
 
 def find(paths: Sequence[Path], only: str = "") -> list[SpaceFile]:
@@ -75,7 +71,8 @@ def find(paths: Sequence[Path], only: str = "") -> list[SpaceFile]:
     found = [SpaceFile(path) for each in paths for path in _files(each)]
     chosen = [file for file in found if only in file.name]
     if not chosen:
-        raise InvalidInputError(f"no .json or .json.gz with {only!r} in its name in {paths}")
+        named = f" with {only!r} in its name" if only else ""
+        raise InvalidInputError(f"no .json or .json.gz{named} in {', '.join(map(str, paths))}")
     return chosen
 
 

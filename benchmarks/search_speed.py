@@ -20,6 +20,8 @@ from typing import Any
 
 import click
 import numpy as np
+import search_rivals
+from command import Benchmark
 from search_spaces_files import SpaceFile, find
 
 from autotune.recorded import RecordedSpace
@@ -38,10 +40,12 @@ SCRIPT = Path(__file__).absolute().with_name("space_construction.py")
 REPEATS = 9
 
 
-@click.command(help=__doc__)
+@click.command(help=__doc__, cls=Benchmark)
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--kernel-tuner", "python", help="The interpreter that has Kernel Tuner and pyATF.")
 def main(paths: Sequence[Path], python: str | None) -> None:
+    if python is not None:
+        search_rivals.check(python)
     for line in construction_rows(find(paths), python):
         click.echo(line)
 

@@ -160,3 +160,25 @@ def test_runs_that_a_search_needs(
     trials = {row.split(" | ")[0]: row.split(" | ")[-1] for row in lines if "guided" in row}
     assert trials["| guided, 7 runs each"].startswith("10 / 20")
     assert file.size > 20
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{}"], "no .json or .json.gz in"),
+        (["{}/none.json"], "none.json is no space published as JSON"),
+        (["{}/cut.json"], "cut.json: is neither JSON nor lines of JSON"),
+        (["{}/cut.json", "--only", "whole"], "no .json or .json.gz with 'whole' in its name in"),
+        (["{}/cut.json", "-o", "{}/absent/x.md"], "does not exist; make it: mkdir -p"),
+        (["{}/cut.json", "--seeds", "0"], "0 is not in the range x>=1"),
+        (["{}/cut.json", "--kernel-tuner", "{}/python"], "is no Python interpreter"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(tmp_path: Path, words: list[str], message: str) -> None:
+    if len(words[0]) > 2:
+        (tmp_path / "none.json").write_text('{"a": 1}')
+        (tmp_path / "cut.json").write_text('{"params": {"a": [1')
+    arguments = [word.format(tmp_path) for word in words]
+    done = CliRunner().invoke(module("search").main, arguments)
+    assert done.exit_code == 2 and message in done.stderr
+    assert "Traceback" not in done.output

@@ -1,0 +1,28 @@
+"""What the command lines of benchmarks share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from autotune.cli.option_types import NewFile
+from records.errors import AutotuneError
+
+COUNT = click.IntRange(1)
+
+output_option = click.option("-o", "--output", type=NewFile(), help="The tables as a file too.")
+
+
+class Benchmark(click.Command):
+    """Our errors are a line on stderr and exit code 2, as those of `autotune` are."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AutotuneError as error:
+            raise _Refused(str(error)) from error
+
+
+class _Refused(click.ClickException):
+    exit_code = 2
