@@ -2,18 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import comb
 
+from autotune.session import Clock, TuningOptions
+from autotune.workbench import Workbench
 from records.errors import NotTunedError
 from records.measurement import Measurement
-from records.record import Kind, TuningRecord
+from records.record import Kind, TuningRecord, utc_now
 from records.schedule import Schedule
 from records.store import TuningDatabase
 from records.target import Target
 from records.workload import Workload
 
 SIGNIFICANCE = 0.05
+MAX_RACES = 3  # until the database's best is one that was raced
+
+
+class Finals:
+    """Races until the best that the database knows is one that was raced here.
+
+    Its fastest search trials are partly its luckiest, and earlier winners may come from other
+    circumstances. A race gives both a time to believe.
+    """
+
+    def __init__(
+        self, workbench: Workbench, database: TuningDatabase, options: TuningOptions
+    ) -> None:
+        self._workbench = workbench
+        self._database = database
+        self._options = options
+
+    def run(self, session: int, clock: Clock, best_s: float | None, reserve_s: float) -> None:
+        """`best_s`: of the search; `reserve_s`: seconds that are needed after the races."""
+        needed_s = 0.0  # the first race is worth more than what comes after it
+        for _ in range(MAX_RACES):
+            finalists = self._finalists()
+            if not finalists or clock.left_s(needed_s) <= 0:
+                return
+            self._race(finalists, session)
+            needed_s = self.estimate_s(best_s) + reserve_s
+
+    def estimate_s(self, best_s: float | None) -> float:
+        """Seconds of a race: a start-up, and every round with as long a warm-up."""
+        if not self._options.finalists:
+            return 0.0
+        rounds = self._options.race_rounds * self._options.finalists
+        return 2.0 + 2.5 * (best_s or 0.0) * rounds
+
+    def _finalists(self) -> list[Schedule]:
+        """The fastest few that the database knows; none where the first of them was raced."""
+        ranking = self._database.ranking(
+            self._workbench.workload,
+            self._workbench.target,
+            self._options.finalists,
+            include_heats=True,
+            accept=self._workbench.is_current,
+        )
+        if not ranking:
+            return []
+        first = ranking[0].record
+        here = first.measurement.environment == self._workbench.environment
+        is_raced = first.kind is Kind.FINAL and here
+        return [] if is_raced else [match.schedule for match in ranking]
+
+    def _race(self, finalists: Sequence[Schedule], session: int) -> None:
+        plan = self._options.plan.against(None, 1.0)
+        raced = list(self._workbench.raced(finalists, plan, self._options.race_rounds))
+        now = utc_now()  # the records of one race have one time
+        for schedule, measurement in raced:
+            record = self._workbench.record(schedule, measurement, Kind.FINAL)
+            self._database.add(replace(record, created_at=now), session)
 
 
 def best_of(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 
-from autotune.codegen.winners import why_outdated
-from autotune.finals import best_of, ties_of
+from autotune.finals import Finals, best_of, ties_of
 from autotune.model_report import ModelReport
 from autotune.proposer import Proposer
-from autotune.rendering import rendered
-from autotune.runners import Job, Runner
+from autotune.runners import Runner
 from autotune.session import (
     INTERRUPTED,
     LITTLE_TO_GAIN,
@@ -26,9 +24,10 @@ from autotune.session import (
 )
 from autotune.stopping import StoppingRule
 from autotune.timing import TimingPlan
+from autotune.workbench import Workbench
 from records.errors import DatabaseError
-from records.measurement import Measurement, Status
-from records.record import Kind, TuningRecord, utc_now
+from records.measurement import Measurement
+from records.record import Kind, TuningRecord
 from records.schedule import Schedule
 from records.store import TuningDatabase
 from search_spaces.union import UnionSpace
@@ -45,7 +44,6 @@ __all__ = [
     "TuningResult",
 ]
 
-MAX_RACES = 3  # until the database's best is one that was raced
 FIRST_GUESS_S = 1.0  # of a trial, while none was measured
 
 
@@ -73,14 +71,14 @@ class Tuner:
         self.context = context
         self.workload = context.workload
         self.space = space
-        self.runner = runner
         self.database = database
         self.proposer = proposer
         self.options = options
         self.observer = observer
         self._clock = clock or Clock(options.time_limit_s)
         self._reserve_s = reserve_s
-        self._environment = runner.environment(options.plan)
+        self._workbench = Workbench(self.workload, runner, options.plan, options.seed)
+        self._finals = Finals(self._workbench, database, options)
         self._known: dict[Schedule, Measurement] = {}
         self._resumed = 0
         self._best: TuningRecord | None = None
@@ -97,7 +95,8 @@ class Tuner:
             self._resume()
             self.observer.started(self.context, self.progress)
             outcome = self._in_a_session()
-        best = best_of(self.database, self.workload, self.runner.target, self._is_current)
+        target = self._workbench.target
+        best = best_of(self.database, self.workload, target, self._workbench.is_current)
         progress = replace(self.progress, best=best)
         return TuningResult(self.context, best, ties_of(best, self.database), progress, outcome)
 
@@ -119,17 +118,17 @@ class Tuner:
 
         The strategy learns from search trials, which are comparable; the best is told by races.
         """
-        target = self.runner.target
-        searched = self.database.measured(self.workload, target, self._environment)
+        target, environment = self._workbench.target, self._workbench.environment
+        searched = self.database.measured(self.workload, target, environment)
         raced = {
             record.schedule: record.measurement
             for record in self.database.records(self.workload, target, kinds={Kind.FINAL})
-            if record.measurement.environment == self._environment
+            if record.measurement.environment == environment
         }
         for schedule, measurement in {**raced, **searched}.items():
             if schedule in self.space:
                 believed = raced.get(schedule, measurement)
-                self._note(self._record(schedule, believed, Kind.SEARCH))
+                self._note(self._workbench.record(schedule, believed, Kind.SEARCH))
                 self.proposer.tell(schedule, measurement)
         for record in self._earlier_heats():
             self._note(record)
@@ -141,11 +140,11 @@ class Tuner:
         """Of a search that runs heats too; for any other they are no trials."""
         if self.proposer.heat_runs is None:
             return []
-        heats = self.database.records(self.workload, self.runner.target, kinds={Kind.HEAT})
+        heats = self.database.records(self.workload, self._workbench.target, kinds={Kind.HEAT})
         newest = {
             record.schedule: record
             for record in heats
-            if record.measurement.environment == self._environment
+            if record.measurement.environment == self._workbench.environment
         }
         return [
             record
@@ -156,7 +155,7 @@ class Tuner:
     def _in_a_session(self) -> str:
         session = self.database.start_session(
             self.workload,
-            self.runner.target,
+            self._workbench.target,
             strategy=self.options.strategy,
             seed=self.options.seed,
             options={
@@ -169,7 +168,7 @@ class Tuner:
             outcome = self._search(session)
             if outcome != LITTLE_TO_GAIN:  # which was judged just before
                 self._model = self.proposer.report()
-            self._decide(session)
+            self._finals.run(session, self._clock, self._best_s, self._reserve_s)
         except KeyboardInterrupt:
             outcome = INTERRUPTED
         except BaseException:
@@ -214,10 +213,11 @@ class Tuner:
         What fails in a heat has failed.
         """
         records = {}
-        with closing(self._measure(batch, self._plan(heat_runs))) as measuring:
+        with closing(self._workbench.measured(batch, self._plan(heat_runs))) as measuring:
             for schedule, measurement in measuring:
                 is_heat = heat_runs is not None and measurement.is_ok
-                record = self._record(schedule, measurement, Kind.HEAT if is_heat else Kind.SEARCH)
+                kind = Kind.HEAT if is_heat else Kind.SEARCH
+                record = self._workbench.record(schedule, measurement, kind)
                 self.database.add(record, session)
                 records[schedule] = record
                 self._note(record)
@@ -229,59 +229,7 @@ class Tuner:
     def _plan(self, heat_runs: int | None) -> TimingPlan:
         if heat_runs is not None:
             return self.options.plan.heat(heat_runs)
-        best_s = _time_s(self._best) if self._best else None
-        return self.options.plan.against(best_s, self.options.drop_factor)
-
-    def _measure(
-        self, batch: Sequence[Schedule], plan: TimingPlan
-    ) -> Generator[tuple[Schedule, Measurement], None, None]:
-        rendered = {schedule: self._job(schedule) for schedule in batch}
-        for schedule, job in rendered.items():
-            if isinstance(job, Measurement):
-                yield schedule, job
-        jobs = [job for job in rendered.values() if isinstance(job, Job)]
-        for job, measurement in self.runner.measure(jobs, plan):
-            yield job.schedule, measurement
-
-    def _decide(self, session: int) -> None:
-        """Race until the best that the database knows is one that was raced here.
-
-        Its fastest search trials are partly its luckiest, and earlier winners may come from
-        other circumstances. A race gives both a time to believe.
-        """
-        reserve_s = 0.0  # the first race is worth more than the comparison after it
-        for _ in range(MAX_RACES):
-            finalists = self._finalists()
-            if not finalists or self._clock.left_s(reserve_s) <= 0:
-                return
-            self._race(finalists, session)
-            reserve_s = self._race_estimate_s() + self._reserve_s
-
-    def _finalists(self) -> list[Schedule]:
-        """The fastest few that the database knows; none where the first of them was raced."""
-        ranking = self.database.ranking(
-            self.workload,
-            self.runner.target,
-            self.options.finalists,
-            include_heats=True,
-            accept=self._is_current,
-        )
-        if not ranking:
-            return []
-        first = ranking[0].record
-        is_raced = first.kind is Kind.FINAL and first.measurement.environment == self._environment
-        return [] if is_raced else [match.schedule for match in ranking]
-
-    def _race(self, finalists: Sequence[Schedule], session: int) -> None:
-        rendered = {schedule: self._job(schedule) for schedule in finalists}
-        jobs = [job for job in rendered.values() if isinstance(job, Job)]
-        plan = self.options.plan.against(None, 1.0)
-        results = iter(self.runner.race(jobs, plan, self.options.race_rounds))
-        now = utc_now()
-        for schedule, job in rendered.items():
-            measurement = job if isinstance(job, Measurement) else next(results)
-            record = self._record(schedule, measurement, Kind.FINAL)
-            self.database.add(replace(record, created_at=now), session)
+        return self.options.plan.against(self._best_s, self.options.drop_factor)
 
     def _note(self, record: TuningRecord) -> None:
         self._known[record.schedule] = record.measurement
@@ -289,22 +237,6 @@ class Tuner:
             return
         if self._best is None or _time_s(record) < _time_s(self._best):
             self._best = record
-
-    def _job(self, schedule: Schedule) -> Job | Measurement:
-        """What the runner takes, or a failure: a template's mistake does not end the session."""
-        try:
-            source = rendered(self.workload, schedule, self.runner.dialect)
-        except Exception as error:
-            reason = f"render failed: {type(error).__name__}: {error}"
-            return Measurement.failed(Status.INVALID, reason, environment=dict(self._environment))
-        return Job(self.workload, schedule, source, self.options.seed)
-
-    def _record(self, schedule: Schedule, measurement: Measurement, kind: Kind) -> TuningRecord:
-        target = self.runner.target
-        return TuningRecord(self.workload, target, schedule, measurement, utc_now(), kind)
-
-    def _is_current(self, schedule: Schedule) -> bool:
-        return not why_outdated(self.workload, schedule, self.runner.dialect)
 
     def _batch_size(self) -> int:
         """No more than there is time for, going by the trials so far."""
@@ -315,14 +247,12 @@ class Tuner:
 
     def _time_left_s(self) -> float:
         """Seconds left for the search."""
-        return self._clock.left_s(self._race_estimate_s() + self._reserve_s)
+        return self._clock.left_s(self._finals.estimate_s(self._best_s) + self._reserve_s)
 
-    def _race_estimate_s(self) -> float:
-        """A start-up, and every round with as long a warm-up."""
-        if not self.options.finalists:
-            return 0.0
-        best_s = _time_s(self._best) if self._best else 0.0
-        return 2.0 + 2.5 * best_s * self.options.race_rounds * self.options.finalists
+    @property
+    def _best_s(self) -> float | None:
+        """Seconds of the best of the search's full trials."""
+        return _time_s(self._best) if self._best else None
 
 
 def _time_s(record: TuningRecord) -> float:
