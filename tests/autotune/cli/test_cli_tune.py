@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from command_line import ROOT, SIZES, STEADY, TRIALS, Run, interrupt, start
 
-from autotune import api, peaks
+from autotune import api, peaks, stopping
 from autotune.peaks import Peaks
 from autotune.session import Context, Progress, TuningResult
 from autotune.testing import devices
@@ -57,22 +57,25 @@ def test_a_time_limit_says_how_to_go_on(run: Run) -> None:
     assert outcome.json["outcome"] == "time limit"
 
 
-def test_little_to_gain_says_so_and_the_model_shows_its_work(run: Run) -> None:
-    words = ("tune", *LONG[1:], "--no-compare", "--trials", "120", "--stop-gain", "1000%")
-    outcome = run(*words)
+def test_little_to_gain_says_so_and_the_model_shows_its_work(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "LEAST", 16)
+    words = (*LONG, "--no-compare", "--trials", "36")
+    outcome = run(*words, "--stop-gain", "1000%")
     assert outcome.code == 0, outcome.err
-    assert "of 120 trials: another 50 trials are expected to gain" in outcome.out
+    assert "of 36 trials: another 50 trials are expected to gain" in outcome.out
     assert "without --stop-gain the same command goes on" in outcome.out
     assert "the cost model is followed" in outcome.out
     assert "inside their 90 % intervals" in outcome.out
     assert "were left out" in outcome.out
-    told = run("tune", *LONG[1:], "--no-compare", "--trials", "120", "--json").json["model"]
+    told = run(*words, "--json").json["model"]
     assert told["followed"] and 0.0 <= told["outlook"]["gain"]
     assert told["candidates"]["left_out"] < told["candidates"]["considered"]
 
 
 def test_what_is_noticed_before_the_search_is_told_where_nobody_looks(run: Run) -> None:
-    outcome = run("tune", *LONG[1:], "--trials", "12", "--strategy", "tabu", "--model", "xgboost")
+    outcome = run(*LONG, "--trials", "12", "--strategy", "tabu", "--model", "xgboost")
     assert "tabu follows measurements alone: no cost model has a part" in outcome.out
     words = ("tune", "matmul", "-m", "32", *LONG[4:], "--trials", "3", "--json")
     assert "knows 12 trials of 1 workload on 1 device" in " ".join(run(*words).json["notices"])
