@@ -14,13 +14,21 @@ APPLICATION_ID = 0x61547552  # "aTuR"; https://sqlite.org/pragma.html#pragma_app
 
 @dataclass(frozen=True)
 class Migration:
-    """A step from one schema version to the next; `apply` runs inside a transaction."""
+    """A step from one schema version to the next; `apply` runs inside a transaction.
+
+    `stand_in` makes an older file look like a newer one to who only reads it, and leaves it as it
+    is; `None` where that cannot be.
+    """
 
     version: int
     apply: Callable[[Connection], None]
+    stand_in: Callable[[Connection], None] | None = None
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, first.apply), Migration(2, second.apply))
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, first.apply),
+    Migration(2, second.apply, second.stand_in),
+)
 
 TABLES = ("sessions", "workloads", "targets", "environments", "trials")
 INDEXES = ("trials_by_time", "trials_by_schedule", "trials_by_session")
@@ -48,18 +56,25 @@ def prepare(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS
             f"{connection.path}: schema version {version}, this autotune knows up to {newest}; "
             "upgrade with: pip install --upgrade autotune-kernels"
         )
+    missing = [migration for migration in migrations if migration.version > version]
     if connection.read_only:
-        if version < newest:
-            raise SchemaError(
-                f"{connection.path}: schema version {version}, need {newest}, and it is open "
-                "read-only; open it once for writing, as `autotune tune --db` does, to "
-                "bring it up to date"
-            )
+        _read_as_it_is(connection, version, missing)
         return
     connection.use_write_ahead_log()
-    for migration in migrations:
-        if migration.version > version:
-            _step(connection, migration)
+    for migration in missing:
+        _step(connection, migration)
+
+
+def _read_as_it_is(connection: Connection, version: int, missing: Sequence[Migration]) -> None:
+    stand_ins = [each.stand_in for each in missing if each.stand_in is not None]
+    if len(stand_ins) < len(missing):
+        raise SchemaError(
+            f"{connection.path}: schema version {version}, need {missing[-1].version}, and it is "
+            "open read-only; open it once for writing, as `autotune tune --db` does, to "
+            "bring it up to date"
+        )
+    for stand_in in stand_ins:
+        stand_in(connection)
 
 
 def _step(connection: Connection, migration: Migration) -> None:

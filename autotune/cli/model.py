@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autotune.cli import CommandGroup, screen, text
+from autotune.cli.option_types import NewFile
 from autotune.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -27,7 +28,12 @@ _files_argument = click.argument(
     "files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
 )
 _seed_option = click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the training."
+    "--seed",
+    type=click.IntRange(0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Of the training.",
 )
 
 
@@ -36,12 +42,12 @@ def command() -> None:
     """Train a cost model on many workloads and devices, judge it, and show what one knows."""
 
 
-@command.command("train")
+@command.command("train", short_help="Train a model, and judge it on what is held out.")
 @_files_argument
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NewFile(),
     metavar="FILE",
     required=True,
     help="The model; XGBoost's JSON inside if it ends in .json, else its UBJ.",
@@ -65,7 +71,7 @@ def train(files: Sequence[Path], output: Path, seed: int, as_json: bool) -> None
         _print_header(str(output), model.header)
 
 
-@command.command("evaluate")
+@command.command("evaluate", short_help="Judge models on what was held out.")
 @_files_argument
 @_seed_option
 @json_option
@@ -89,7 +95,7 @@ def evaluate(files: Sequence[Path], seed: int, as_json: bool) -> None:
             screen.show(f"A {held_out} never seen: needs records of two {held_out}s or more", "")
 
 
-@command.command("info")
+@command.command("info", short_help="Show what a model knows, and whether it helps.")
 @click.argument("file", required=False, type=click.Path(exists=True, path_type=Path))
 @json_option
 def info(file: Path | None, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,7 +75,8 @@ class PretrainedModel:
             partial.write_bytes(header.to_line() + trees)
             os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):  # where nothing can be written, nothing can be removed
+                partial.unlink(missing_ok=True)
             raise InvalidInputError(
                 f"{path}: cannot be written: {error}; name another file"
             ) from error
@@ -94,7 +96,9 @@ class PretrainedModel:
             with path.open("rb") as file:
                 line, trees = file.readline(_LARGEST_HEADER_BYTES), file.read()
         except OSError as error:
-            raise InvalidInputError(f"{path}: cannot be read: {error}") from error
+            raise InvalidInputError(
+                f"{path}: cannot be read: {error}; name another file"
+            ) from error
         header = Header.from_line(line, str(path))
         if hashlib.sha256(trees).hexdigest() != header.sha256:
             raise InvalidInputError(f"{path}: damaged: its trees are not those that were written")

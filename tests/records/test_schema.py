@@ -44,6 +44,19 @@ def test_the_kept_file_of_each_schema_still_opens(
         database.add(record(64))
 
 
+def test_an_older_file_is_read_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    shutil.copy(ASSETS / "schema_1.db", path)
+    before = path.read_bytes()
+    with TuningDatabase(path, read_only=True) as database:
+        assert tuple(database.records()) == RECORDS
+        assert database.best(WORKLOAD, TARGET).schedule == schedule(8)
+        assert database.peaks() == {}
+        assert database.check() == []
+        assert database.info().schema_version == 1
+    assert path.read_bytes() == before
+
+
 def test_versions_rise_by_one() -> None:
     versions = [migration.version for migration in schema.MIGRATIONS]
     assert versions == list(range(1, len(versions) + 1))

@@ -94,6 +94,11 @@ def test_too_few_workloads(run: Run, tmp_path: Path) -> None:
     assert not Path("model.ubj").exists()
 
 
+def test_a_file_that_cannot_be_written_is_told_before_the_training(run: Run, many: str) -> None:
+    done = run("model", "train", many, "-o", "absent/model.ubj")
+    assert done.code == 2 and "absent does not exist; make it: mkdir -p absent" in done.err
+
+
 def test_files_that_are_no_models(run: Run, model: Path, tmp_path: Path) -> None:
     line, _, trees = model.read_bytes().partition(b"\n")
     header = json.loads(line)
