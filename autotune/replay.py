@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -15,11 +14,10 @@ from autotune.api import OVERSAMPLE
 from autotune.knowledge import informed, usable
 from autotune.proposer import Proposer
 from autotune.recorded import RecordedSpace
-from autotune.recordings.noise import FIVE_RUNS, MeasuredNoise
+from autotune.recordings.noise import MeasuredNoise, Repeats
 from autotune.session import BATCH, NO_MODEL
 from autotune.strategies import DEFAULT, GUIDED, PRUNED, STRATEGIES, make_strategy
 from autotune.strategies.spaces import SearchableSpace
-from autotune.timing import TimingPlan
 from autotune.warm_start import winners
 from cost_model import DEFAULT as DEFAULT_MODEL
 from cost_model import MODELS, make_model
@@ -89,26 +87,6 @@ class Replayed:
     fractions: tuple[float, ...]
     elapsed_s: float
     runs: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Repeats:
-    """Trials with the noise that was measured, timed by `plan`.
-
-    They are dropped and beaten as the tuner has it where `drop_factor` is given, which is
-    `TuningOptions.drop_factor`; else every trial takes all its runs.
-    """
-
-    noise: MeasuredNoise
-    plan: TimingPlan = FIVE_RUNS
-    drop_factor: float | None = None
-
-    def plan_beside(self, best_s: float | None, heat_runs: int | None) -> TimingPlan:
-        if heat_runs is not None:
-            return self.plan.heat(heat_runs)
-        if self.drop_factor is None:
-            return self.plan
-        return self.plan.against(best_s, self.drop_factor)
 
 
 class Tally:
@@ -209,12 +187,12 @@ class _Device:
         self, schedules: Sequence[Schedule], heat_runs: int | None = None
     ) -> Iterator[TuningRecord]:
         """A record each, beside the best before; what fails in a heat has failed."""
-        measure = self._recorded.measure
-        if self._repeats is not None:
-            plan = self._repeats.plan_beside(self._best_s, heat_runs)
-            measure = partial(self._repeats.noise.measure, rng=self._rng, plan=plan)
+        before_s = self._best_s
         for schedule in schedules:
-            measurement = measure(schedule)
+            if self._repeats is None:
+                measurement = self._recorded.measure(schedule)
+            else:
+                measurement = self._repeats.measure(schedule, self._rng, before_s, heat_runs)
             kind = Kind.HEAT if heat_runs is not None and measurement.is_ok else Kind.SEARCH
             if measurement.time_s is not None and kind is Kind.SEARCH:
                 self._best_s = min(self._best_s or measurement.time_s, measurement.time_s)

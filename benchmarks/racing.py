@@ -21,8 +21,8 @@ from command import COUNT, Benchmark, output_option
 from search_spaces_files import find
 
 from autotune.recorded import RecordedSpace
-from autotune.recordings.noise import MeasuredNoise
-from autotune.replay import Policy, Repeats, Tally, searched
+from autotune.recordings.noise import MeasuredNoise, Repeats
+from autotune.replay import Policy, Tally, searched
 from autotune.session import TuningOptions
 from autotune.timing import TimingPlan
 from cost_model import DEFAULT as DEFAULT_MODEL

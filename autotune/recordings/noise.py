@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,34 @@ class MeasuredNoise:
         while not drawn or plan.verdict(drawn) is Verdict.OPEN:
             drawn.append(float(rng.choice(times_s)))
         return Measurement.ok(tuple(drawn))
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Trials with the noise that was measured, timed by `plan`.
+
+    They are dropped and beaten as the tuner has it where `drop_factor` is given, which is
+    `TuningOptions.drop_factor`; else every trial takes all its runs.
+    """
+
+    noise: MeasuredNoise
+    plan: TimingPlan = FIVE_RUNS
+    drop_factor: float | None = None
+
+    def measure(
+        self,
+        schedule: Schedule,
+        rng: np.random.Generator,
+        best_s: float | None,
+        heat_runs: int | None,
+    ) -> Measurement:
+        """A trial beside a best of `best_s`, or a heat of `heat_runs`."""
+        plan = self.plan
+        if heat_runs is not None:
+            plan = plan.heat(heat_runs)
+        elif self.drop_factor is not None:
+            plan = plan.against(best_s, self.drop_factor)
+        return self.noise.measure(schedule, rng, plan)
 
 
 def find(directory: Path, recording: Path) -> Path:

@@ -13,8 +13,8 @@ import pytest
 from recording_samples import recording
 
 from autotune.recorded import RecordedSpace
-from autotune.recordings.noise import MeasuredNoise, find
-from autotune.replay import Policy, Repeats, default_policies, replay, searched
+from autotune.recordings.noise import MeasuredNoise, Repeats, find
+from autotune.replay import Policy, default_policies, replay, searched
 from autotune.strategies import STRATEGIES
 from autotune.strategies.evolutionary import Evolutionary
 from autotune.strategies.spaces import SearchableSpace
