@@ -44,7 +44,7 @@ class Evolution:
 
 
 class Evolutionary:
-    """The default strategy. Each ask depends on the seed and on the schedules seen so far."""
+    """Each ask depends on the seed and on the schedules seen so far."""
 
     def __init__(
         self, space: SearchableSpace, seed: int, evolution: Evolution | None = None
