@@ -23,6 +23,9 @@ from records.workload import Workload
 from search_spaces import registry
 from search_spaces.threads import single_threaded_products
 
+ALIKE = 1e-4
+"""Deviation of logarithms of speeds up to which they are one speed: no device is timed so well."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -158,10 +161,10 @@ class GaussianProcessModel:
     def _scale(self, labels: Floats) -> tuple[float, float]:
         """Mean and deviation; a few labels do not tell theirs where more is known."""
         if self._expectation is None:
-            return float(labels.mean()), float(labels.std()) or 1.0
+            return float(labels.mean()), _unit(float(labels.std()))
         believed = self._settings.believed
         total = believed * self._expectation.deviation**2 + len(labels) * float(labels.var())
-        return 0.0, float(np.sqrt(total / (believed + len(labels)))) or 1.0
+        return 0.0, _unit(float(np.sqrt(total / (believed + len(labels)))))
 
     def _expected(self, schedules: Sequence[Schedule]) -> tuple[Floats, Floats | None]:
         """In deviations of all labels."""
@@ -224,6 +227,11 @@ class GaussianProcessModel:
             return columns
         theirs = self._memories[template].knobs.columns(others)
         return [joined(pair) for pair in zip(columns, theirs, strict=True)]
+
+
+def _unit(deviation: float) -> float:
+    """For labels to be told in; the rounding of times that are all alike is none."""
+    return deviation if deviation > ALIKE else 1.0
 
 
 def _by_template(schedules: Sequence[Schedule]) -> dict[str, Places]:

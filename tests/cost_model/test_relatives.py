@@ -118,6 +118,18 @@ def test_too_few_records_tell_nothing() -> None:
     assert not expecting([]).known
 
 
+@pytest.mark.parametrize("rounding", [0.0, 1e-15, 1e-9, 1e-6])
+def test_times_that_are_all_alike_can_be_learnt_from(rounding: float) -> None:
+    def flat(schedule: Schedule) -> float:
+        return 1.0 + rounding * float(schedule["unroll"] % 3)
+
+    model = make_model("gaussian-process", 0, find_example, expecting(measured(OTHERS[0], flat)))
+    model.fit(measured(TARGET, flat, 40))
+    prediction = model.predict(workload(), TARGET, UNSEEN)
+    assert np.abs(prediction.score).max() < 0.1
+    assert np.isfinite(prediction.spread).all()
+
+
 def test_same_records_same_expectation() -> None:
     records = [*measured(OTHERS[0], alike), *measured(OTHERS[1], inverted, n=1024)]
     first, second = expecting(records), expecting(records)
