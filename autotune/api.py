@@ -73,20 +73,27 @@ def tune(
     observer: Observer | None = None,
     runner: Runner | None = None,
 ) -> TuningResult:
-    """Search for the fastest schedule of `workload` on `device`, storing every trial.
+    """Search for the fastest schedule of `workload` on `device`, storing every trial in `database`.
 
-    `trials` counts schedules measured under the same circumstances, those of earlier sessions
-    too: calling again goes on where it stopped. `time_limit_s` bounds this session, in seconds:
-    timing the libraries, the race of the finalists and the comparison are part of it, while a
-    compilation or a launch under way is waited for. `stop_gain`, a share such as 0.005, ends the
-    search where another 50 trials are expected to gain less; a call without it goes on. `model` may
-    be `"none"`, which it is by default where the strategy does not follow predictions. `compare`
-    times the libraries too, before the search where the database does not know them, and against
-    the best at the end.
+    `device` is a name such as `"opencl:cpu"`, `"cuda:0"` or `"sim:steady"`; by default the fastest
+    usable one. `database` is a file, made where there is none. `trials` counts schedules measured
+    under the same circumstances, those of earlier sessions too: calling again goes on where it
+    stopped.
+
+    `time_limit_s` bounds this session, in seconds: timing the libraries, the race of the finalists
+    and the comparison are part of it, while a compilation or a launch under way is waited for.
+    `stop_gain`, a share such as 0.005, ends the search where another 50 trials are expected to gain
+    less; a call without it goes on; it needs a model that foresees gains.
+
+    `seed` is that of the search and of the inputs. `strategy` is a name of
+    `autotune.strategies.STRATEGIES`, `model` one of `cost_model.MODELS` or `"none"`, which it is by
+    default where the strategy does not follow predictions. `compare` times the libraries too,
+    before the search where the database does not know them, and against the best at the end.
+
     `templates` names those to search; by default all that serve. `plan` says how trials are timed:
-    by default with warm caches on a CPU, and on a GPU with the last-level cache flushed before
-    each run. `runner` measures them, on the same device, and stays open; by default one is made
-    for the session.
+    by default with warm caches on a CPU, and on a GPU with the last-level cache flushed before each
+    run. `runner` measures them, on the same device, and stays open; by default one is made for the
+    session. `observer` is told of trials, and in sentences of what else happens.
 
     The same seed and the same measurements give the same proposals.
     The `best` of the result is what `TuningDatabase.best` answers from then on. Ctrl-C ends the
@@ -261,7 +268,7 @@ def _peaks(info: DeviceInfo, observer: Observer) -> Peaks | None:
         return None
     try:
         if peaks.known(info.name) is None:
-            observer.notice("measuring the device's peaks, once")
+            observer.notice("the device's peaks are measured, once")
         return peaks.probe(info.name)
     except DeviceError as error:
         observer.notice(f"no roofline: the device's peaks are not known: {error}")

@@ -22,6 +22,7 @@ from records.store import TuningDatabase
 from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
+from search_spaces.titles import title
 
 MOST = 2000
 """Records that a session learns from; more cost time and teach little."""
@@ -133,7 +134,7 @@ def _summary(groups: Sequence[Group]) -> str:
     nearest = groups[0]
     return (
         f"knows {_counted(trials, 'trial')} of {_counted(workloads, 'workload')} on "
-        f"{_counted(devices, 'device')}; the nearest is {nearest.workload} on "
+        f"{_counted(devices, 'device')}; the nearest is {title(nearest.workload)} on "
         f"{nearest.target.device}"
     )
 

@@ -94,7 +94,7 @@ class ModelReport:
     def sentences(self) -> Iterator[str]:
         """One thing each, for people."""
         yield self.verdict
-        if self.recall.met:
+        if self.recall.met and self.recall.of >= TOP:
             yield (
                 f"of the last {self.recall.of} trials {self.recall.met} came among the {TOP} "
                 f"fastest until then; {self.recall.foreseen} of them had been expected there"

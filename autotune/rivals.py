@@ -65,7 +65,7 @@ class Rivals:
         }
         missing = tuple(name for name in self._names if name not in known)
         if missing:
-            self._observer.notice(f"timing the libraries first: {', '.join(missing)}")
+            self._observer.notice(f"the libraries are timed first: {', '.join(missing)}")
             contest = self._contest((), missing, LIBRARY_ROUNDS)
             for standing in self._held(contest):
                 if standing.time_s is not None:

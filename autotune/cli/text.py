@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from records.canonical import Value
 from records.errors import InvalidInputError
 from records.record import TuningRecord
 from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
-from search_spaces.filled import filled
+from search_spaces.titles import title
 
 if TYPE_CHECKING:
     from autotune.contest import Ratio
@@ -81,38 +80,9 @@ def device(target: Target) -> str:
     return f"{target.backend}:{target.device}"
 
 
-_SIZES = {"matmul": ("m", "n", "k"), "attention": ("batch", "heads", "q_len", "head_dim")}
-_LISTED = 6  # numbers of a parameter; of more only how many there are, and between what
-
-
 def name(workload: Workload) -> str:
     """`matmul 1024×1024×1024 float32 +bias`; every parameter that is not its default is said."""
-    values, every = workload.values, filled(workload)
-    try:
-        main = {each: every[each] for each in (*_SIZES[workload.op], "dtype")}
-        usual = registry.op(workload.op).workload(**main).values
-    except (InvalidInputError, KeyError, TypeError):  # another op, or a form not known here
-        return str(workload)
-    *sizes, dtype = map(str, main.values())
-    others = (
-        _parameter(each, value)
-        for each, value in values.items()
-        if each not in main and usual.get(each) != value
-    )
-    return " ".join([workload.op, "×".join(sizes), dtype, *others])
-
-
-def _parameter(name: str, value: Value) -> str:
-    if name == "layout":
-        return str(value)
-    if name == "epilogue" and isinstance(value, tuple):
-        return f"+{'+'.join(map(str, value))}"
-    if value is True:
-        return name
-    if isinstance(value, tuple) and len(value) > _LISTED:
-        return f"{name} {len(value)} from {min(value)} to {max(value)}"
-    listed = ",".join(map(str, value)) if isinstance(value, tuple) else value
-    return f"{name} {listed}"
+    return title(workload)
 
 
 def knobs(schedule: Schedule) -> str:

@@ -25,6 +25,7 @@ from records.canonical import freeze
 from records.peaks import Peaks
 from records.store import TuningDatabase
 from search_spaces import registry
+from search_spaces.titles import title
 
 POLICY = Policy("guided", DEFAULT)
 
@@ -199,7 +200,7 @@ def test_devices_of_like_peaks_come_first(
     said = Said()
     space = search_space(asked, here)
     proposer = make_proposer(asked, here, space, database, TuningOptions(), said)
-    assert said.notices[0].endswith(f"the nearest is {asked} on {alike}")
+    assert said.notices[0].endswith(f"the nearest is {title(asked)} on {alike}")
     proposer.refit()
     peaks, known = database.peaks(), list(database.records())
     assert proposer.next(12) == winners(known, asked, here, space, peaks=peaks)
@@ -232,7 +233,7 @@ def test_a_session_begins_with_what_the_database_knows(database: TuningDatabase)
     space = search_space(asked, target())
     proposer = make_proposer(asked, target(), space, database, TuningOptions(), said)
     assert said.notices == [
-        f"knows 80 trials of 2 workloads on 2 devices; the nearest is {matmul(256)} on Xeon"
+        f"knows 80 trials of 2 workloads on 2 devices; the nearest is {title(matmul(256))} on Xeon"
     ]
     proposer.refit()
     assert proposer.next(12) == winners(list(database.records()), asked, target(), space)
