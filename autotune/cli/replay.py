@@ -100,12 +100,13 @@ def command(
     _check(paths, noise)
     with _progress(len(paths)) as progress:
         for path in paths:
-            for recorded, repeats in _recordings(path, noise):
+            recordings = list(_recordings(path, noise))
+            for recorded, repeats in recordings:
                 spaces.append(_space_json(recorded))
                 for policy, found in zip(policies, replays, strict=True):
                     progress.tell(f"{policy.name}: {recorded.name}")
                     found.append(_searches(policy, recorded, trials, seeds, batch, repeats))
-            progress.advance()
+                    progress.advance(1.0 / len(recordings) / len(policies))
     standings = leaderboard.ranked(
         leaderboard.Standing.of(policy.name, found, trials)
         for policy, found in zip(policies, replays, strict=True)
@@ -175,8 +176,8 @@ class _Bar:
     def tell(self, what: str) -> None:
         self._bar.update(self._task, description=what)
 
-    def advance(self) -> None:
-        self._bar.advance(self._task)
+    def advance(self, files: float) -> None:
+        self._bar.advance(self._task, files)
 
 
 @contextmanager

@@ -63,8 +63,12 @@ def gflops_of(workload: Workload, time_s: float | None) -> float | None:
 
 def ratio(found: Ratio) -> str:
     """`1.070 ± 0.010 times as fast`: above 1, ours is faster."""
-    spread = "" if found.interval is None else f" ± {found.value * found.interval:.3f}"
-    return f"{found.value:.3f}{spread} times as fast"
+    said = f"{found.value:.3f} times as fast"
+    if found.interval is None:
+        return said
+    if found.interval >= 1.0:
+        return f"{said}, too unsteady to tell"
+    return said.replace(" ", f" ± {found.value * found.interval:.3f} ", 1)
 
 
 def duration(time_s: float) -> str:

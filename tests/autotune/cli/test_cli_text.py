@@ -57,6 +57,7 @@ def test_rate() -> None:
 def test_ratio() -> None:
     assert text.ratio(Ratio(1.07, 0.01)) == "1.070 ± 0.011 times as fast"
     assert text.ratio(Ratio(1.07, None)) == "1.070 times as fast"
+    assert text.ratio(Ratio(1.07, 9.0)) == "1.070 times as fast, too unsteady to tell"
 
 
 def test_counted() -> None:
