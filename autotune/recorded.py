@@ -71,7 +71,13 @@ class RecordedSpace(UnionSpace):
         """The only recording in a file of any format of `autotune.recordings.FORMATS`."""
         from autotune.recordings import read
 
-        return read(path)[0]
+        found = read(path)
+        if len(found) > 1:
+            raise InvalidInputError(
+                f"{path}: it has {len(found)} recordings, need one; `autotune.recordings.read` "
+                "gives them all"
+            )
+        return found[0]
 
     def measure(self, schedule: Schedule) -> Measurement:
         """What was recorded; `InvalidInputError` for a schedule that was never measured."""

@@ -59,14 +59,16 @@ class TuningOptions:
     def __post_init__(self) -> None:
         leasts = (("trials", 1), ("batch", 1), ("finalists", 0), ("race_rounds", 1), ("seed", 0))
         for name, least in leasts:
-            if getattr(self, name) < least:
+            given = getattr(self, name)
+            if not isinstance(given, int) or given < least:
                 raise InvalidInputError(
-                    f"{name}={getattr(self, name)}: need a whole number of at least {least}"
+                    f"{name}={given!r}: need a whole number of at least {least}"
                 )
         if self.time_limit_s is not None and not self.time_limit_s > 0:
             raise InvalidInputError(f"time limit {self.time_limit_s} s: need more than 0 seconds")
-        if self.stop_gain is not None and not self.stop_gain > 0:
-            raise InvalidInputError(f"stop_gain={self.stop_gain}: need a share above 0, as 0.005")
+        share = self.stop_gain
+        if share is not None and not (isinstance(share, int | float) and share > 0):
+            raise InvalidInputError(f"stop_gain={share!r}: need a share above 0, as 0.005")
         _check_name("strategy", self.strategy, (*STRATEGIES,))
         _check_name("cost model", self.model or NO_MODEL, (*MODELS, NO_MODEL))
         if self.stop_gain is not None and self.model_used not in FORESEEING:

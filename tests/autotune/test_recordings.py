@@ -169,6 +169,8 @@ def test_our_own_records_are_a_recording_for_each_workload(tmp_path: Path, endin
     assert found == {1: 4.0, 2: 2.0, 4: None, 8: 3.0}
     assert first.optimum_s == 2.0
     assert len(second) == 1
+    with pytest.raises(InvalidInputError, match="it has 2 recordings, need one"):
+        RecordedSpace.load(path)
 
 
 def test_records_of_which_nothing_worked_are_refused(tmp_path: Path) -> None:

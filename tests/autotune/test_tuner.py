@@ -190,6 +190,8 @@ def test_without_time_nothing_is_measured(database: TuningDatabase, runner: Watc
         {"time_limit_s": float("nan")},
         {"strategy": "psychic"},
         {"stop_gain": 0.0},
+        {"stop_gain": "0.5%"},
+        {"trials": 2.5},
         {"stop_gain": 0.01, "strategy": "genetic"},
         {"stop_gain": 0.01, "model": "xgboost"},
         {"model": "oracle"},
