@@ -11,6 +11,10 @@ from cost_model.judgement import Judgement
 from cost_model.outlook import FASTER, Outlook
 from cost_model.track_record import TOP, Recall
 
+TELLING = 10
+"""Predictions from which on shares of them are put into words: of fewer, one more moves a share by
+over a tenth, and what is promised was hardly held against what came."""
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -35,8 +39,9 @@ class ModelReport:
     the trials that came among the `TOP` fastest, how many were expected there. `within_50` and
     `within_90`: share of times inside the intervals that should hold 50 and 90 %; `widening`: the
     factor by which the latter should have been wider. They allow for what times scatter around the
-    model where it knows them. `verdict`: a sentence. `None`: not known (yet), or the model has no
-    notion of it.
+    model where it knows them. `timed`: times predicted, on which these three rest; with fewer than
+    `TELLING` neither they nor the outlook are put into words. `verdict`: a sentence. `None`: not
+    known (yet), or the model has no notion of it.
     """
 
     followed: bool
@@ -46,6 +51,7 @@ class ModelReport:
     within_50: float | None
     within_90: float | None
     widening: float | None
+    timed: int
     candidates: Candidates | None
     outlook: Outlook | None
 
@@ -62,6 +68,7 @@ class ModelReport:
             record.coverage(0.5),
             record.coverage(0.9),
             record.widening(0.9),
+            record.timed,
             candidates,
             outlook,
         )
@@ -76,7 +83,7 @@ class ModelReport:
             parts.append(f"{self.accuracy:.0%} of pairs right")
         if self.recall.met:
             parts.append(f"{self.recall.foreseen} of {self.recall.met} in the top {TOP} foreseen")
-        if self.within_50 is not None and self.within_90 is not None:
+        if self._tells and self.within_50 is not None and self.within_90 is not None:
             parts.append(f"{self.within_50:.0%}, {self.within_90:.0%} in 50, 90 % intervals")
         return "; ".join(parts) or "no prediction to judge yet"
 
@@ -86,7 +93,7 @@ class ModelReport:
         parts = []
         if self.candidates is not None:
             parts.append(f"{self.candidates.share_left_out:.1%} left out")
-        if self.outlook is not None:
+        if self._tells and self.outlook is not None:
             parts.append(f"chance that a faster one is left {self.outlook.left:.0%}")
             parts.append(f"{self.outlook.trials} more: +{self.outlook.gain:.1%}")
         return "; ".join(parts)
@@ -99,22 +106,30 @@ class ModelReport:
                 f"of the last {self.recall.of} trials {self.recall.met} came among the {TOP} "
                 f"fastest until then; {self.recall.foreseen} of them had been expected there"
             )
-        if self.within_50 is not None and self.within_90 is not None and self.widening is not None:
-            yield (
-                f"{self.within_50:.0%} of times were inside their 50 % intervals, "
-                f"{self.within_90:.0%} inside their 90 % intervals, which should have been "
-                f"{self.widening:.1f} × as wide"
-            )
+        if self._tells:
+            yield from self._intervals()
         if self.candidates is not None:
             yield self._left_out(self.candidates)
-        if self.outlook is not None:
+        if self._tells and self.outlook is not None:
             yield str(self.outlook)
+
+    @property
+    def _tells(self) -> bool:
+        return self.timed >= TELLING
+
+    def _intervals(self) -> Iterator[str]:
+        if self.within_50 is not None and self.within_90 is not None and self.widening is not None:
+            yield (
+                f"of the last {self.timed} times predicted {self.within_50:.0%} were inside their "
+                f"50 % intervals, {self.within_90:.0%} inside their 90 % intervals, which should "
+                f"have been {self.widening:.1f} × as wide"
+            )
 
     def _left_out(self, candidates: Candidates) -> str:
         failing = f", {candidates.failing:,} as likely failures" if candidates.failing else ""
         weighed = f"of {candidates.considered:,} schedules weighed last"
         said = f"{weighed} {candidates.share_left_out:.1%} were left out{failing}"
-        if self.outlook is None:
+        if self.outlook is None or not self._tells:
             return said
         return (
             f"{said}; the chance that one more than {FASTER:.0%} faster is among them is about "

@@ -96,6 +96,11 @@ class TrackRecord:
         met, foreseen = (sum(each[place] for each in self._ranks) for place in (0, 1))
         return Recall(met, foreseen, len(self._ranks))
 
+    @property
+    def timed(self) -> int:
+        """Times that intervals were predicted for: what `coverage` and `widening` rest on."""
+        return len(self._deviations)
+
     def coverage(self, share: float) -> float | None:
         """How many of the times fell into the interval that should have held `share` of them.
 

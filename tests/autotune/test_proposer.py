@@ -236,6 +236,7 @@ def test_it_accounts_for_the_model_and_for_what_is_left() -> None:
     assert 0 < report.recall.foreseen <= report.recall.met <= 64
     assert report.within_50 is not None and report.within_90 is not None
     assert 0.2 < report.within_50 <= report.within_90 <= 1.0
+    assert 10 <= report.timed <= 64
     assert report.outlook is not None and 0.0 <= report.outlook.left <= 1.0
     told = " / ".join(report.sentences())
     assert "the cost model is followed" in told

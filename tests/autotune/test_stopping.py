@@ -10,7 +10,7 @@ from cost_model.track_record import Recall
 
 def report(gain: float | None) -> ModelReport:
     further = None if gain is None else Outlook(50, gain, 0.1)
-    return ModelReport(True, "followed", None, Recall(0, 0, 0), None, None, None, None, further)
+    return ModelReport(True, "followed", None, Recall(0, 0, 0), None, None, None, 0, None, further)
 
 
 def asked(rule: StoppingRule, *gains: float | None, trials: int = LEAST) -> list[bool]:

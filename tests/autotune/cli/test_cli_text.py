@@ -75,8 +75,8 @@ def test_a_name_says_what_is_not_default() -> None:
 
 
 REPORT = ModelReport(
-    True, "followed", 0.93, Recall(7, 5, 20), 0.48, 0.86, 1.2, Candidates(2000, 1990, 4),
-    Outlook(50, 0.004, 0.22),
+    True, "followed", 0.93, Recall(7, 5, 20), 0.48, 0.86, 1.2, 20,
+    Candidates(2000, 1990, 4), Outlook(50, 0.004, 0.22),
 )  # fmt: skip
 
 
