@@ -25,8 +25,9 @@ class Prediction:
     model's own uncertainty in the same unit (a standard deviation), 0 where it has no notion of
     it. What a model may know beyond that: `best`, the score of the fastest schedule measured;
     `works`, the probability that a schedule does not fail; `covariance(place)`, how uncertain
-    scores move together: the covariance of that schedule's score with everyone's. Scores of a model
-    that gives covariances are natural logarithms of runs a second.
+    scores move together: the covariance of that schedule's score with everyone's; `moved`, by how
+    much each score differs from the mean that `spread` is about, where a second model has a say in
+    it. Scores of a model that gives covariances are natural logarithms of runs a second.
     """
 
     score: Floats
@@ -34,6 +35,7 @@ class Prediction:
     best: float | None = None
     works: Floats | None = None
     covariance: Callable[[int], Floats] | None = None
+    moved: Floats | None = None
 
 
 class Expectation(Protocol):

@@ -74,7 +74,8 @@ class Ensemble:
         trees = self._trees.predict(workload, target, schedules)
         weight = self._settings.weight if self._worked >= self._settings.enough else 0.0
         score = (1.0 - weight) * prediction.score + weight * trees.score
-        return replace(prediction, score=score, works=self._works(trees.works, schedules))
+        works = self._works(trees.works, schedules)
+        return replace(prediction, score=score, works=works, moved=score - prediction.score)
 
     def _works(self, own: Floats | None, schedules: Sequence[Schedule]) -> Floats | None:
         """Own trials count in full, what others met the less the more of these there are."""

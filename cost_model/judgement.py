@@ -99,10 +99,11 @@ class Judgement:
 
 
 def _taken(prediction: Prediction, places: list[int]) -> Prediction:
-    """Scores and spreads at the places alone."""
+    """One number a schedule each, at the places alone."""
     works = None if prediction.works is None else prediction.works[places]
-    spread = prediction.spread[places]
-    return replace(prediction, score=prediction.score[places], spread=spread, works=works)
+    moved = None if prediction.moved is None else prediction.moved[places]
+    score, spread = prediction.score[places], prediction.spread[places]
+    return replace(prediction, score=score, spread=spread, works=works, moved=moved)
 
 
 def _brought(prediction: Prediction, measured: Sequence[Measurement]) -> float:

@@ -57,7 +57,9 @@ class TrackRecord:
         """A batch as it was predicted, what came of it, and what the same fit makes of trials that
         it knew: the `TOP` fastest, without which no recall is counted, and any others.
 
-        How far it is from those others is how much times scatter around what can be predicted.
+        How far it is from those others is how much times scatter around what can be predicted. A
+        fit may reproduce them better than it foretells any: by how much its members disagree on
+        the batch is another measure of that, and the larger counts.
         """
         self._count_ranks(predicted.score, measured, fastest)
         if predicted.covariance is not None and predicted.best is not None:
@@ -87,8 +89,9 @@ class TrackRecord:
         """From the expected logarithm of the speed, in what is expected of them."""
         worked = np.array([each.is_ok for each in measured], dtype=np.bool_)
         known = _off(references.scores, references.measured, best)
-        scatter = np.median(known) / _half_width(0.5) if len(known) else 0.0
-        expected = np.hypot(predicted.spread[worked], max(float(scatter), 1e-9))
+        moved = np.zeros(0) if predicted.moved is None else np.abs(predicted.moved)
+        scatter = max(_deviation(known), _deviation(moved), 1e-9)
+        expected = np.hypot(predicted.spread[worked], scatter)
         self._deviations.extend((_off(predicted.score, measured, best) / expected).tolist())
 
     @property
@@ -123,6 +126,11 @@ def _off(scores: Floats, measured: Sequence[Measurement], best: float) -> Floats
     worked = np.isfinite(times)
     off: Floats = np.abs(np.maximum(-np.log(times[worked]), best - CLIP) - scores[worked])
     return off
+
+
+def _deviation(off: Floats) -> float:
+    """Of a normal distribution half of which is as near its mean as half of these."""
+    return float(np.median(off)) / _half_width(0.5) if len(off) else 0.0
 
 
 def _half_width(share: float) -> float:

@@ -28,17 +28,25 @@ def rng() -> np.random.Generator:
 class Seer:
     """Knows every speed but for an error of `spread`, and says that it is `claimed`.
 
-    What it has `seen` it remembers exactly, unless it is `blurred`.
+    What it has `seen` it remembers exactly, unless it is `blurred`. Where it is `moved`, all of its
+    error is what a second model moved its scores by.
     """
 
     def __init__(
-        self, spread: float, claimed: float, sign: float = 1.0, *, blurred: bool = False
+        self,
+        spread: float,
+        claimed: float,
+        sign: float = 1.0,
+        *,
+        blurred: bool = False,
+        moved: bool = False,
     ) -> None:
         errors = np.random.default_rng(7).normal(0.0, spread, len(SCHEDULES))
         self._errors = dict(zip(SCHEDULES, errors.tolist(), strict=True))
         self._claimed = claimed
         self._sign = sign
         self._blurred = blurred
+        self._moved = moved
         self.best = -math.inf
         self.seen: set[Schedule] = set()
 
@@ -49,7 +57,8 @@ class Seer:
         def covariance(place: int) -> Floats:
             return np.where(np.arange(len(spread)) == place, spread**2, 0.0)
 
-        return Prediction(np.array(scores), spread, self.best, covariance=covariance)
+        moved = np.array([self._error(each) for each in schedules]) if self._moved else None
+        return Prediction(np.array(scores), spread, self.best, covariance=covariance, moved=moved)
 
     def _error(self, schedule: Schedule) -> float:
         remembered = schedule in self.seen and not self._blurred
@@ -100,6 +109,15 @@ def test_intervals_allow_for_what_known_times_scatter() -> None:
     record = judged(Seer(0.1, 0.03, blurred=True)).track_record
     half, most_of_them = record.coverage(0.5), record.coverage(0.9)
     assert half is not None and most_of_them is not None
+    assert 0.35 < half < 0.65 and 0.8 < most_of_them < 1.0
+
+
+def test_intervals_allow_for_how_far_a_second_model_moved_the_scores() -> None:
+    alone = judged(Seer(0.1, 0.001)).track_record.coverage(0.9)
+    together = judged(Seer(0.1, 0.001, moved=True)).track_record
+    half, most_of_them = together.coverage(0.5), together.coverage(0.9)
+    assert alone is not None and half is not None and most_of_them is not None
+    assert alone < 0.1
     assert 0.35 < half < 0.65 and 0.8 < most_of_them < 1.0
 
 

@@ -68,6 +68,16 @@ def test_spreads_of_the_process_are_honest(name: str) -> None:
     assert (off < 3.0 * prediction.spread).mean() > 0.9
 
 
+def test_the_ensemble_says_by_how_much_trees_moved_the_score_of_the_process() -> None:
+    together, alone = (
+        fitted(name, 60).predict(workload(), TARGET, SCHEDULES[200:])
+        for name in ("ensemble", "gaussian-process")
+    )
+    assert together.moved is not None and np.abs(together.moved).min() > 0.0
+    np.testing.assert_allclose(together.score - together.moved, alone.score)
+    np.testing.assert_array_equal(together.spread, alone.spread)
+
+
 def test_the_process_is_ready_with_few_and_surer_where_it_measured() -> None:
     prediction = fitted("gaussian-process", 8).predict(workload(), TARGET, SCHEDULES)
     assert prediction.spread[:8].max() < prediction.spread[8:].mean()
