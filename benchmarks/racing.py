@@ -20,6 +20,7 @@ import numpy as np
 from command import COUNT, Benchmark, output_option
 from search_spaces_files import find
 
+from autotune.cli.text import counted
 from autotune.recorded import RecordedSpace
 from autotune.recordings.noise import MeasuredNoise, Repeats
 from autotune.replay import Policy, Tally, searched
@@ -107,7 +108,7 @@ def main(
                 points = list(search(way, model, recorded, repeats, seed, overhead))
                 found[way.name].append(points)
             click.echo(f"{file.name}: {way.name}", err=True)
-    lines = [f"{len(files)} spaces, {seeds} seeds each, model {model}"]
+    lines = [f"{counted(len(files), 'space')}, {counted(seeds, 'seed')} each, model {model}"]
     for each in (0, overhead):
         lines += table(found, seeds, each)
     click.echo("\n".join(lines))

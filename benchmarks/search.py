@@ -27,6 +27,7 @@ from command import COUNT, Benchmark, output_option
 from search_spaces_files import SpaceFile, find, relatives
 
 from autotune import knowledge
+from autotune.cli.text import counted
 from autotune.leaderboard import Standing, ranked
 from autotune.recorded import RecordedSpace
 from autotune.replay import Policy, Replayed, default_policies, replay
@@ -87,7 +88,7 @@ def main(
     policies = _policies(strategies, all_strategies)
     runs = Runs(files, seeds, trials, batch)
     report = chain(
-        [f"{len(files)} spaces, {seeds} seeds each, batches of {batch}"],
+        [f"{counted(len(files), 'space')}, {counted(seeds, 'seed')} each, batches of {batch}"],
         _cold(runs, policies, Rivals(python, rivals, keep) if python is not None else None),
         _noisy(runs, policies[0], noise) if noise is not None else (),
         _transfer(runs, policies[0]) if transfer else (),
@@ -123,7 +124,8 @@ def _noisy(runs: Runs, policy: Policy, noise: Path) -> Iterator[str]:
         return
     some = replace(runs, files=files)
     noisy = replace(some.cold(policy, noise), name=f"{policy.name}, with noise")
-    yield f"{len(files)} spaces; the best is what seems so, and counts with its recorded time"
+    spaces = counted(len(files), "space")
+    yield f"{spaces}; the best is what seems so, and counts with its recorded time"
     yield ""
     yield from table([noisy, some.cold(policy)])
 
@@ -136,7 +138,8 @@ def _transfer(runs: Runs, policy: Policy) -> Iterator[str]:
         yield "no two files are of one kernel"
         return
     some = replace(runs, files=kin)
-    yield f"{len(kin)} spaces; known: the {runs.trials} trials of a cold search on each relative"
+    spaces, trials = counted(len(kin), "space"), counted(runs.trials, "trial")
+    yield f"{spaces}; known: the {trials} of a cold search on each relative"
     yield ""
     yield from table([some.knowing_relatives(policy), some.cold(policy)])
 

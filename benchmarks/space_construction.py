@@ -9,20 +9,36 @@ JSON list of `params` and `restrictions`; prints a line of JSON for each: by too
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 REPEATS = 9
 
 
 def main() -> None:
-    for space in json.load(sys.stdin):
+    for space in asked(sys.stdin):
         tools = {"kernel_tuner": kernel_tuner, "pyatf": pyatf}
         print(json.dumps({name: timed(build, space) for name, build in tools.items()}), flush=True)
+
+
+def asked(file: TextIO) -> list[Any]:
+    """The spaces in the file, if the command line is right."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args()
+    try:
+        spaces = json.load(file)
+    except json.JSONDecodeError as error:
+        parser.error(f"what stands on stdin is no JSON: {error}; give it a list of spaces")
+    if not isinstance(spaces, list):
+        parser.error("what stands on stdin is no list of spaces; put brackets around a single one")
+    return spaces
 
 
 def timed(build: Callable[[Any], int], space: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import gzip
 import importlib
 import itertools
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -85,7 +86,7 @@ def test_files_that_have_repeats_are_searched_with_noise(spaces: Path, tmp_path:
     np.savez(tmp_path / "noise" / "alone__d3.npz", times_ms=repeats)
     done = CliRunner().invoke(module("search").main, words)
     assert done.exit_code == 0, done.output
-    assert "1 spaces; the best is what seems so" in done.output
+    assert "1 space; the best is what seems so" in done.output
     assert "| random, with noise |" in done.output
 
 
@@ -131,6 +132,25 @@ def test_construction_gives_the_size_of_the_space(spaces: Path) -> None:
     assert row.startswith(f"| set/alone__d3 | {size} | ") and row.endswith("| - | - |")
 
 
+@pytest.mark.parametrize(
+    "words,given,code,told",
+    [
+        (["--help"], "", 0, "JSON list of `params` and `restrictions`"),
+        (["--wrong"], "[]", 2, "unrecognized arguments: --wrong"),
+        ([], "", 2, "what stands on stdin is no JSON"),
+        ([], '{"params": {}}', 2, "no list of spaces"),
+        ([], "[]", 0, ""),
+    ],
+)
+def test_the_script_that_times_others_says_how_it_is_used(
+    words: list[str], given: str, code: int, told: str
+) -> None:
+    script = [sys.executable, str(BENCHMARKS / "space_construction.py"), *words]
+    done = subprocess.run(script, input=given, capture_output=True, text=True)
+    assert done.returncode == code
+    assert told in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
 def test_the_space_of_ten_million_is_searched() -> None:
     speed = module("search_speed")
     policy = module("search").Policy("random")
@@ -154,7 +174,7 @@ def test_runs_that_a_search_needs(
     done = CliRunner().invoke(racing.main, [*words, "-o", str(tmp_path / "out.md")])
     assert done.exit_code == 0, done.output
     lines = (tmp_path / "out.md").read_text().splitlines()
-    assert lines[0] == "1 spaces, 1 seeds each, model none"
+    assert lines[0] == "1 space, 1 seed each, model none"
     assert "| runs | 70 | 140 | trials by then |" in lines
     assert "| runs, a trial costing 10 besides | 170 | 340 | trials by then |" in lines
     trials = {row.split(" | ")[0]: row.split(" | ")[-1] for row in lines if "guided" in row}
