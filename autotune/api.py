@@ -12,11 +12,12 @@ from pathlib import Path
 from autotune.backends.base import DeviceInfo
 from autotune.codegen.winners import dialect_of, why_outdated
 from autotune.finals import best_of, ties_of
-from autotune.knowledge import KINDS, earlier_records, informed, usable
+from autotune.knowledge import KINDS, earlier_records, usable
 from autotune.prior import primed
 from autotune.proposer import Proposer
 from autotune.rivals import Rivals
 from autotune.runners import Runner
+from autotune.searches import put_together
 from autotune.session import (
     INTERRUPTED,
     NO_MODEL,
@@ -30,12 +31,9 @@ from autotune.session import (
     batch_size,
 )
 from autotune.strategies import DEFAULT as DEFAULT_STRATEGY
-from autotune.strategies import PRUNED, make_strategy
+from autotune.strategies.base import SearchStrategy
 from autotune.timing import TimingPlan, default_plan
 from autotune.tuner import Tuner
-from autotune.warm_start import winners
-from cost_model import make_model
-from cost_model.trust import Trust
 from records.errors import DeviceError, InvalidInputError
 from records.peaks import Peaks
 from records.store import TuningDatabase
@@ -45,8 +43,6 @@ from search_spaces import registry
 from search_spaces.fit import check_fits
 from search_spaces.template import Template
 from search_spaces.union import UnionSpace
-
-OVERSAMPLE = 3
 
 
 def devices(*, all: bool = False) -> list[DeviceInfo]:
@@ -206,7 +202,14 @@ def make_proposer(
     if options.model not in (None, NO_MODEL, options.model_used):
         observer.notice(f"{options.strategy} follows measurements alone: no cost model has a part")
     earlier, peaks = usable(earlier_records(store, workload, target), space), store.peaks()
-    proposer = informed(
+
+    def begin(strategy: SearchStrategy) -> SearchStrategy:
+        is_new = not earlier and not any(store.records(workload, target, kinds=KINDS))
+        if not is_new or options.model_used == NO_MODEL or options.strategy != DEFAULT_STRATEGY:
+            return strategy
+        return primed(strategy, workload, target, space, options.seed, observer.notice, peaks=peaks)
+
+    return put_together(
         space,
         workload,
         target,
@@ -216,26 +219,7 @@ def make_proposer(
         seed=options.seed,
         notice=observer.notice,
         peaks=peaks,
-    )
-    if proposer is not None:
-        return proposer
-    model = None if options.model_used == NO_MODEL else make_model(options.model_used, options.seed)
-    strategy = make_strategy(options.strategy, space, options.seed)
-    is_new = not earlier and not any(store.records(workload, target, kinds=KINDS))
-    if is_new and model is not None and options.strategy == DEFAULT_STRATEGY:
-        strategy = primed(
-            strategy, workload, target, space, options.seed, observer.notice, peaks=peaks
-        )
-    return Proposer(
-        strategy,
-        model,
-        Trust(),
-        workload,
-        target,
-        oversample=OVERSAMPLE if options.strategy in PRUNED else 1,
-        seed=options.seed,
-        earlier=earlier,
-        first=winners(earlier, workload, target, space, peaks=peaks),
+        begin=begin,
     )
 
 

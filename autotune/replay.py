@@ -10,19 +10,16 @@ from typing import Protocol
 
 import numpy as np
 
-from autotune.api import OVERSAMPLE
-from autotune.knowledge import informed, usable
 from autotune.proposer import Proposer
 from autotune.recorded import RecordedSpace
 from autotune.recordings.noise import MeasuredNoise, Repeats
+from autotune.searches import put_together
 from autotune.session import BATCH, NO_MODEL
-from autotune.strategies import DEFAULT, GUIDED, PRUNED, STRATEGIES, make_strategy
+from autotune.strategies import DEFAULT, GUIDED, PRUNED, STRATEGIES
 from autotune.strategies.spaces import SearchableSpace
-from autotune.warm_start import winners
 from cost_model import DEFAULT as DEFAULT_MODEL
-from cost_model import MODELS, make_model
+from cost_model import MODELS
 from cost_model.table import StatsSource
-from cost_model.trust import Trust
 from records.errors import InvalidInputError
 from records.record import Kind, TuningRecord
 from records.schedule import Schedule
@@ -216,8 +213,7 @@ def make_proposer(
     policy: Policy, recorded: Searched, seed: int, earlier: Sequence[TuningRecord] = ()
 ) -> Proposer:
     """As the tuner has one for that strategy and model, which some strategies do not ask."""
-    earlier = usable(earlier, recorded)
-    proposer = informed(
+    return put_together(
         recorded,
         recorded.workload,
         recorded.target,
@@ -227,20 +223,4 @@ def make_proposer(
         seed=seed,
         notice=lambda text: None,
         find_template=recorded.find_template,
-    )
-    if proposer is not None:
-        return proposer
-    model = None
-    if policy.model != NO_MODEL and policy.strategy in GUIDED | PRUNED:
-        model = make_model(policy.model, seed, recorded.find_template)
-    return Proposer(
-        make_strategy(policy.strategy, recorded, seed),
-        model,
-        Trust(),
-        recorded.workload,
-        recorded.target,
-        oversample=OVERSAMPLE if policy.strategy in PRUNED else 1,
-        seed=seed,
-        earlier=earlier,
-        first=winners(earlier, recorded.workload, recorded.target, recorded),
     )

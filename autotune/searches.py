@@ -1,0 +1,73 @@
+"""A search put together: strategy, cost model, and what is known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from autotune.knowledge import informed, usable
+from autotune.proposer import Proposer
+from autotune.session import NO_MODEL
+from autotune.strategies import GUIDED, PRUNED, make_strategy
+from autotune.strategies.base import SearchStrategy
+from autotune.strategies.spaces import SearchableSpace
+from autotune.warm_start import winners
+from cost_model import make_model
+from cost_model.table import FindTemplate
+from cost_model.trust import Trust
+from records.peaks import NO_PEAKS, PeaksOf
+from records.record import TuningRecord
+from records.target import Target
+from records.workload import Workload
+from search_spaces import registry
+
+OVERSAMPLE = 3
+"""Of strategies that do not decide themselves, so many times what is measured are asked for."""
+
+
+def put_together(
+    space: SearchableSpace,
+    workload: Workload,
+    target: Target,
+    earlier: Sequence[TuningRecord],
+    *,
+    strategy: str,
+    model: str,
+    seed: int,
+    notice: Callable[[str], None],
+    find_template: FindTemplate = registry.template,
+    peaks: PeaksOf = NO_PEAKS,
+    begin: Callable[[SearchStrategy], SearchStrategy] = lambda strategy: strategy,
+) -> Proposer:
+    """The proposer of a search of `space` that knows the `earlier` records of others.
+
+    It is an `informed` one if it can be. Else what won for the nearest others comes first, and then
+    what the strategy asks, once `begin` has made of it what it likes. Strategies that follow
+    measurements alone have no model, nor has any with `NO_MODEL`.
+    """
+    earlier = usable(earlier, space)
+    proposer = informed(
+        space,
+        workload,
+        target,
+        earlier,
+        strategy=strategy,
+        model=model,
+        seed=seed,
+        notice=notice,
+        find_template=find_template,
+        peaks=peaks,
+    )
+    if proposer is not None:
+        return proposer
+    has_model = model != NO_MODEL and strategy in GUIDED | PRUNED
+    return Proposer(
+        begin(make_strategy(strategy, space, seed)),
+        make_model(model, seed, find_template) if has_model else None,
+        Trust(),
+        workload,
+        target,
+        oversample=OVERSAMPLE if strategy in PRUNED else 1,
+        seed=seed,
+        earlier=earlier,
+        first=winners(earlier, workload, target, space, peaks=peaks),
+    )
