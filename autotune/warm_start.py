@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Sequence
 
 from cost_model.features import distance
+from cost_model.groups import fastest_first
 from records.peaks import NO_PEAKS, PeaksOf
 from records.record import TuningRecord
 from records.schedule import Schedule
@@ -27,18 +27,13 @@ def winners(
     """The fastest of each other workload, and target, that `space` has; the nearest first."""
     groups: dict[tuple[Workload, Target], list[TuningRecord]] = {}
     for record in earlier:
-        if record.measurement.is_ok:
-            groups.setdefault((record.workload, record.target), []).append(record)
+        groups.setdefault((record.workload, record.target), []).append(record)
     found: dict[Schedule, None] = {}
     for other in sorted(groups, key=lambda other: distance((workload, target), other, peaks)):
-        ranked = sorted(groups[other], key=_time_s)
+        ranked = fastest_first(groups[other])
         best = next((each.schedule for each in ranked if each.schedule in space), None)
         if best is not None:
             found[best] = None
         if len(found) == most:
             break
     return list(found)
-
-
-def _time_s(record: TuningRecord) -> float:
-    return record.measurement.time_s or math.inf

@@ -6,7 +6,7 @@ Only times of one workload on one target compare. A label is relative to the fas
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,12 @@ def times_s(measurements: Sequence[Measurement]) -> Floats:
     """Seconds; infinite for a failure."""
     times = [measurement.time_s for measurement in measurements]
     return np.array([math.inf if each is None else each for each in times], dtype=np.float64)
+
+
+def fastest_first(records: Iterable[TuningRecord]) -> list[TuningRecord]:
+    """Those that worked; of equally fast ones the earlier first."""
+    worked = [record for record in records if record.measurement.is_ok]
+    return sorted(worked, key=lambda record: record.measurement.time_s or math.inf)
 
 
 def shares(times_s: Floats) -> Floats:

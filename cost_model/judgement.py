@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cost_model.base import Prediction
+from cost_model.groups import fastest_first
 from cost_model.outlook import Promises, promised_gain
 from cost_model.track_record import TOP, Known, TrackRecord
 from cost_model.trust import Trust
@@ -53,8 +54,7 @@ class Judgement:
         """Note what is predicted of a batch. `known`: all trials measured before."""
         picks = rng.permutation(len(known))[:REFERENCES].tolist()
         references = [known[pick] for pick in picks]
-        worked = [record for record in known if record.measurement.is_ok]
-        fastest = sorted(worked, key=_time_s)[:TOP]
+        fastest = fastest_first(known)[:TOP]
         asked = [*schedules, *(record.schedule for record in (*references, *fastest))]
         prediction = predict(asked)
         self._forecast = _Forecast(
@@ -111,7 +111,3 @@ def _brought(prediction: Prediction, measured: Sequence[Measurement]) -> float:
     assert prediction.best is not None, "nothing is promised without a best"
     times = [measurement.time_s for measurement in measured if measurement.time_s is not None]
     return max(0.0, -math.log(min(times)) - prediction.best) if times else 0.0
-
-
-def _time_s(record: TuningRecord) -> float:
-    return record.measurement.time_s or math.inf

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from cost_model.acquisition import CONFIDENCE, joint_draws
 from cost_model.base import Prediction
+from cost_model.trust import WINDOW
 from search_spaces.threads import single_threaded_products
 
 PROMISING = 256
@@ -28,9 +29,6 @@ DRAWS = 400
 
 FASTER = 0.02
 """By this share a schedule must be faster to count as faster."""
-
-WINDOW = 64
-"""Trials whose promises are compared with what they brought."""
 
 CREDIT = 0.05
 """Gain, a logarithm of speeds, that counts as promised and kept before anything was."""
@@ -74,7 +72,7 @@ def promising(prediction: Prediction, free: npt.NDArray[np.bool_]) -> list[int]:
 
 
 class Promises:
-    """Gains expected of the last trials, and what they brought: logarithms of speeds."""
+    """Gains expected of the last `WINDOW` trials, and what they brought: logarithms of speeds."""
 
     def __init__(self) -> None:
         self._batches: deque[tuple[int, float, float]] = deque()

@@ -23,6 +23,7 @@ from cost_model.base import Floats
 from cost_model.features import distance
 from cost_model.gaussian_process_model import GaussianProcessModel
 from cost_model.groups import CLIP, Group, known_groups
+from cost_model.kept import KeptOfTuple
 from cost_model.table import FindTemplate
 from cost_model.xgboost_model import Settings as TreeSettings
 from cost_model.xgboost_model import XGBoostModel
@@ -85,7 +86,7 @@ class Relatives:
         self._trees.fit([record for group in self.groups for record in group.records])
         self._weights, self._doubts = self._believed()
         self._rows: dict[Schedule, Floats] = {}
-        self._last: tuple[Sequence[Schedule], Floats] | None = None
+        self._rows_of = KeptOfTuple(self._compute_rows)
 
     @property
     def known(self) -> bool:
@@ -133,18 +134,13 @@ class Relatives:
         """(schedules, predictions): of each process, and of the trees."""
         return self._rows_of(schedules)[:, :-1]
 
-    def _rows_of(self, schedules: Sequence[Schedule]) -> Floats:
+    def _compute_rows(self, schedules: Sequence[Schedule]) -> Floats:
         """Predictions, and how likely each is to work: NaN where that is not known."""
-        if self._last is not None and self._last[0] is schedules:
-            return self._last[1]
         fresh = tuple(each for each in schedules if each not in self._rows)
         if fresh:
             self._rows.update(zip(fresh, self._predicted(fresh), strict=True))
         rows = [self._rows[each] for each in schedules]
-        found = np.array(rows).reshape(len(rows), len(self._weights) + 1)
-        if isinstance(schedules, tuple):
-            self._last = schedules, found
-        return found
+        return np.array(rows).reshape(len(rows), len(self._weights) + 1)
 
     def _predicted(self, schedules: Sequence[Schedule]) -> Floats:
         columns = []

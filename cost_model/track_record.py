@@ -14,9 +14,8 @@ import numpy as np
 
 from cost_model.base import Floats, Prediction
 from cost_model.groups import CLIP, times_s
+from cost_model.trust import WINDOW
 from records.measurement import Measurement
-
-WINDOW = 64
 
 TOP = 10
 """Recall is asked for so many fastest."""

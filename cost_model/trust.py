@@ -18,6 +18,9 @@ from cost_model.evaluate import SAME_TIME
 from cost_model.groups import log_speeds, times_s
 from records.measurement import Measurement
 
+WINDOW = 64
+"""By so many predictions, the last, a model is judged."""
+
 BETTER_THAN_GUESSING = 0.6
 """Share below which the model counts as guessing.
 
@@ -29,7 +32,7 @@ predictions shuffled it was below 0.6 in 95 %.
 class Trust:
     """Starts trusting, looks at the last `window` predictions, judges from `enough` on."""
 
-    def __init__(self, window: int = 64, enough: int = 24) -> None:
+    def __init__(self, window: int = WINDOW, enough: int = 24) -> None:
         self._recent: deque[tuple[float, float]] = deque(maxlen=window)  # weight in order, weight
         self._enough = enough
 
