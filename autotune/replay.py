@@ -141,6 +141,13 @@ def replay(
     return Replayed(tuple(fractions.values()), elapsed_s, tuple(runs.values()))
 
 
+def warm_up(policy: Policy, recorded: RecordedSpace) -> None:
+    """Search until a fitted model has chosen a batch: models are imported when they are needed,
+    which takes a second that would count as time of the first `replay`."""
+    for _ in searched(policy, recorded, 2 * BATCH, seed=0):
+        pass
+
+
 def searched(
     policy: Policy,
     recorded: RecordedSpace,

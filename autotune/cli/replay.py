@@ -88,6 +88,7 @@ def command(
     cache, T4 results, or a folder of such files.
     """
     from autotune import leaderboard, leaderboard_plot
+    from autotune.replay import warm_up
     from autotune.session import BATCH
 
     if plot is not None:
@@ -105,6 +106,8 @@ def command(
                 spaces.append(_space_json(recorded))
                 for policy, found in zip(policies, replays, strict=True):
                     progress.tell(f"{policy.name}: {recorded.name}")
+                    if not found:
+                        warm_up(policy, recorded)
                     found.append(_searches(policy, recorded, trials, seeds, batch, repeats))
                     progress.advance(1.0 / len(recordings) / len(policies))
     standings = leaderboard.ranked(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,30 @@ class TestStrategyOnARecordedSpace(StrategyConformance):
     @pytest.fixture
     def space(self, recorded: RecordedSpace) -> SearchableSpace:
         return recorded
+
+
+_AFTER_WARMING_UP = """
+import sys
+from pathlib import Path
+from autotune.recorded import RecordedSpace
+from autotune.replay import Policy, replay, warm_up
+
+recorded = RecordedSpace.load(Path(sys.argv[1]))
+for policy in map(Policy.parse, ("guided", "guided+random-forest")):
+    warm_up(policy, recorded)
+    before = set(sys.modules)
+    replay(policy, recorded, 40, 0)
+    print(sorted(set(sys.modules) - before))
+"""
+
+
+def test_no_search_is_charged_with_imports_after_warming_up(tmp_path: Path) -> None:
+    path = tmp_path / "tile.json"
+    path.write_text(json.dumps(recording()))
+    words = [sys.executable, "-c", _AFTER_WARMING_UP, str(path)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.split() == ["[]", "[]"]
 
 
 def test_compressed_files_are_read_too(tmp_path: Path, recorded: RecordedSpace) -> None:
