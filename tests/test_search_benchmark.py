@@ -202,3 +202,16 @@ def test_mistakes_are_told_in_a_line(tmp_path: Path, words: list[str], message: 
     done = CliRunner().invoke(module("search").main, arguments)
     assert done.exit_code == 2 and message in done.stderr
     assert "Traceback" not in done.output
+
+
+def test_searches_that_were_kept_are_not_made_again(spaces: Path, tmp_path: Path) -> None:
+    rivals = module("search_rivals")
+    [ours, *_] = (file.load() for file in module("search_spaces_files").find([spaces], "tile"))
+    kept = tmp_path / "kept.jsonl"
+    best_ms = ours.optimum_s * 1e3
+    told = {"strategy": "mls", "times_ms": [[None, 2 * best_ms, best_ms]], "elapsed_s": [0.5]}
+    kept.write_text(json.dumps(told) + "\n")
+    [(name, [found])] = rivals.searches("no interpreter", ours, 3, 1, "", kept)
+    assert name == "mls"
+    assert found.fractions == pytest.approx((0.0, 0.5, 1.0))
+    assert found.elapsed_s == 0.5
