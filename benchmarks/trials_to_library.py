@@ -96,7 +96,7 @@ def _without_prior(wanted: bool) -> AbstractContextManager[object]:
     """Nobody would search so: it tells what the shipped model is worth."""
     if not wanted:
         return nullcontext()
-    return patch("autotune.api.primed", lambda strategy, *_: strategy)
+    return patch("autotune.api.primed", lambda strategy, *_, **__: strategy)
 
 
 def _cell(trials: Sequence[int | None], most: int) -> str:
