@@ -3,8 +3,9 @@
     python benchmarks/trials_to_library.py --write benchmarks/trials_to_library.md
 
 Each search begins with an empty database, has the library timed first (numpy's BLAS, by default)
-and ends with the first trial that is as fast. The shapes are none that the shipped model was
-trained on. Trials of one schedule scatter by a few percent: several seeds, and the middle one.
+and ends with the first trial that is as fast, or so many `--times` as fast. The shapes are none
+that the shipped model was trained on. Trials of one schedule scatter by a few percent: several
+seeds, and the middle one.
 """
 
 from __future__ import annotations
@@ -36,17 +37,18 @@ UNPRIMED = "guided, nothing known"
 
 
 class UntilAsFast(SilentObserver):
-    """Ends the session, as Ctrl-C does. `reached`: the trial that was as fast, from 1."""
+    """Ends the session, as Ctrl-C does. `reached`: the trial that was so fast, from 1."""
 
-    def __init__(self, library: str) -> None:
+    def __init__(self, library: str, times: float) -> None:
         self._library = library
+        self._times = times
         self._time_s = 0.0
         self.reached: int | None = None
 
     def started(self, context: Context, progress: Progress) -> None:
         if self._library not in context.libraries:
             raise SystemExit(f"{self._library} was not timed; there are: {[*context.libraries]}")
-        self._time_s = context.libraries[self._library]
+        self._time_s = context.libraries[self._library] / self._times
 
     def trial(self, record: TuningRecord, progress: Progress) -> None:
         time_s = record.measurement.time_s
@@ -59,7 +61,7 @@ def main() -> None:
     options = _parser().parse_args()
     shapes = [autotune.matmul(m=m, n=n, k=k) for m, n, k in SHAPES]
     lines = [*_rows(shapes, options)]
-    title = f"Trials until as fast as {options.library}"
+    title = f"Trials until {options.times:g} times as fast as {options.library}"
     table.write(options.write, title, lines)
 
 
@@ -78,7 +80,7 @@ def _rows(shapes: Sequence[Workload], options: argparse.Namespace) -> Iterator[s
 
 
 def _trials(workload: Workload, search: str, seed: int, options: argparse.Namespace) -> int | None:
-    observer = UntilAsFast(options.library)
+    observer = UntilAsFast(options.library, options.times)
     with TemporaryDirectory() as folder, _without_prior(search == UNPRIMED):
         autotune.tune(
             workload,
@@ -111,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="opencl:cpu")
     parser.add_argument("--library", default="numpy")
+    parser.add_argument("--times", type=float, default=1.0, help="as fast as the library, at least")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=100, help="at most, of a search")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table there")
