@@ -12,7 +12,7 @@ from pathlib import Path
 from autotune.backends.base import DeviceInfo
 from autotune.codegen.winners import dialect_of, why_outdated
 from autotune.finals import best_of, ties_of
-from autotune.knowledge import KINDS, earlier_records, usable
+from autotune.knowledge import KINDS, earlier_records
 from autotune.prior import primed
 from autotune.proposer import Proposer
 from autotune.rivals import Rivals
@@ -201,10 +201,10 @@ def make_proposer(
     observer = observer or SilentObserver()
     if options.model not in (None, NO_MODEL, options.model_used):
         observer.notice(f"{options.strategy} follows measurements alone: no cost model has a part")
-    earlier, peaks = usable(earlier_records(store, workload, target), space), store.peaks()
+    peaks = store.peaks()
 
     def begin(strategy: SearchStrategy) -> SearchStrategy:
-        is_new = not earlier and not any(store.records(workload, target, kinds=KINDS))
+        is_new = not any(store.records(workload, target, kinds=KINDS))
         if not is_new or options.model_used == NO_MODEL or options.strategy != DEFAULT_STRATEGY:
             return strategy
         return primed(strategy, workload, target, space, options.seed, observer.notice, peaks=peaks)
@@ -213,7 +213,7 @@ def make_proposer(
         space,
         workload,
         target,
-        earlier,
+        earlier_records(store, workload, target),
         strategy=options.strategy,
         model=options.model_used,
         seed=options.seed,

@@ -22,7 +22,7 @@ from records.store import TuningDatabase
 from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
-from search_spaces.titles import title
+from search_spaces.titles import counted, title
 
 MOST = 2000
 """Records that a session learns from; more cost time and teach little."""
@@ -76,19 +76,18 @@ def informed(
     find_template: FindTemplate = registry.template,
     peaks: PeaksOf = NO_PEAKS,
 ) -> Proposer | None:
-    """A search that begins with what `earlier` records of others tell of this space.
+    """A search that begins with what `earlier` records of others, all `usable`, tell of this space.
 
     `None` where they tell nothing, or for a strategy or a model that cannot be told. `notice` is
     told what is known, and later if it turns out not to help. `peaks`, of this target and of
     theirs, tell which are nearest.
     """
-    known = usable(earlier, space)
-    if not known or strategy not in HEDGED or model not in EXPECTING:
+    if not earlier or strategy not in HEDGED or model not in EXPECTING:
         return None
     from cost_model.relatives import Relatives  # XGBoost, once it is needed
 
     relatives = Relatives(
-        known, workload, target, seed=seed, find_template=find_template, peaks=peaks
+        earlier, workload, target, seed=seed, find_template=find_template, peaks=peaks
     )
     if not relatives.known:
         return None
@@ -101,7 +100,7 @@ def informed(
         target,
         seed=seed,
     )
-    first = winners(known, workload, target, space, peaks=peaks)
+    first = winners(earlier, workload, target, space, peaks=peaks)
     hedged = Hedged(make_strategy("guided", space, seed), alone, relatives.mean, notice, first)
     return Proposer(
         Racing(space, seed, hedged) if strategy == "racing" else hedged,
@@ -133,11 +132,7 @@ def _summary(groups: Sequence[Group]) -> str:
     devices = len({group.target for group in groups})
     nearest = groups[0]
     return (
-        f"knows {_counted(trials, 'trial')} of {_counted(workloads, 'workload')} on "
-        f"{_counted(devices, 'device')}; the nearest is {title(nearest.workload)} on "
+        f"knows {counted(trials, 'trial')} of {counted(workloads, 'workload')} on "
+        f"{counted(devices, 'device')}; the nearest is {title(nearest.workload)} on "
         f"{nearest.target.device}"
     )
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -14,8 +14,8 @@ from autotune.proposer import Proposer
 from autotune.recorded import RecordedSpace
 from autotune.recordings.noise import MeasuredNoise, Repeats
 from autotune.searches import put_together
-from autotune.session import BATCH, NO_MODEL
-from autotune.strategies import DEFAULT, GUIDED, PRUNED, STRATEGIES
+from autotune.session import BATCH, NO_MODEL, model_of
+from autotune.strategies import DEFAULT, GUIDED, STRATEGIES
 from autotune.strategies.spaces import SearchableSpace
 from cost_model import DEFAULT as DEFAULT_MODEL
 from cost_model import MODELS
@@ -50,11 +50,11 @@ class Policy:
         if strategy not in STRATEGIES:
             raise InvalidInputError(f"no strategy {strategy!r}; there are: {', '.join(STRATEGIES)}")
         if not plus:
-            return cls(strategy, DEFAULT_MODEL if strategy in GUIDED else NO_MODEL)
+            return cls(strategy, model_of(strategy, None))
         if model not in (*MODELS, NO_MODEL):
             names = ", ".join((*MODELS, NO_MODEL))
             raise InvalidInputError(f"no cost model {model!r}; there are: {names}")
-        if model != NO_MODEL and strategy not in GUIDED | PRUNED:
+        if model_of(strategy, model) != model:
             raise InvalidInputError(
                 f"{text.strip()}: {strategy} follows measurements alone; name it without a model"
             )

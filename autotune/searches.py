@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from autotune.knowledge import informed, usable
 from autotune.proposer import Proposer
-from autotune.session import NO_MODEL
-from autotune.strategies import GUIDED, PRUNED, make_strategy
+from autotune.session import NO_MODEL, model_of
+from autotune.strategies import PRUNED, make_strategy
 from autotune.strategies.base import SearchStrategy
 from autotune.strategies.spaces import SearchableSpace
 from autotune.warm_start import winners
@@ -41,9 +41,10 @@ def put_together(
     """The proposer of a search of `space` that knows the `earlier` records of others.
 
     It is an `informed` one if it can be. Else what won for the nearest others comes first, and then
-    what the strategy asks, once `begin` has made of it what it likes. Strategies that follow
-    measurements alone have no model, nor has any with `NO_MODEL`.
+    what the strategy asks. Where there are no such records, `begin` makes of the strategy what it
+    likes. `model` is the one asked for, of which `model_of` the strategy is what counts.
     """
+    model = model_of(strategy, model)
     earlier = usable(earlier, space)
     proposer = informed(
         space,
@@ -59,10 +60,10 @@ def put_together(
     )
     if proposer is not None:
         return proposer
-    has_model = model != NO_MODEL and strategy in GUIDED | PRUNED
+    asking = make_strategy(strategy, space, seed)
     return Proposer(
-        begin(make_strategy(strategy, space, seed)),
-        make_model(model, seed, find_template) if has_model else None,
+        asking if earlier else begin(asking),
+        None if model == NO_MODEL else make_model(model, seed, find_template),
         Trust(),
         workload,
         target,

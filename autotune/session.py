@@ -79,10 +79,15 @@ class TuningOptions:
 
     @property
     def model_used(self) -> str:
-        """The cost model that has a part in the search, or `NO_MODEL`."""
-        if self.strategy in GUIDED:
-            return self.model or DEFAULT_MODEL
-        return (self.model or NO_MODEL) if self.strategy in PRUNED else NO_MODEL
+        return model_of(self.strategy, self.model)
+
+
+def model_of(strategy: str, asked: str | None) -> str:
+    """The cost model that has a part in a search, or `NO_MODEL`; `asked` is `None` for whatever
+    the strategy has by default."""
+    if strategy in GUIDED:
+        return asked or DEFAULT_MODEL
+    return (asked or NO_MODEL) if strategy in PRUNED else NO_MODEL
 
 
 def batch_size(target: Target) -> int:

@@ -170,7 +170,8 @@ class Rivals:
     folder: Path | None
 
     def kept(self, file: SpaceFile, trials: int, seeds: int) -> Path | None:
-        name = f"{file.name.replace('/', '__')}-{trials}-{seeds}.jsonl"
+        settings = f"{trials}-{seeds}-{self.strategies or 'all'}"
+        name = f"{file.name.replace('/', '__')}-{settings}.jsonl"
         return self.folder / name if self.folder is not None else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from records.canonical import Items, canonical_json, freeze
 from records.connection import Connection
-from records.peaks import Peaks
+from records.peaks import Peaks, stored_peaks
 from records.target import Target
 from records.workload import Workload
 
@@ -64,7 +64,7 @@ class Catalogue:
         rows = self._connection.rows(
             "SELECT id, peaks FROM targets WHERE peaks IS NOT NULL ORDER BY id"
         )
-        found = ((number, _peaks(text)) for number, text in rows)
+        found = ((number, stored_peaks(text)) for number, text in rows)
         return {self.target(number): peaks for number, peaks in found if peaks is not None}
 
     def _find(self, table: str, key: str) -> int | None:
@@ -90,13 +90,6 @@ class Catalogue:
 
 def _workload_columns(workload: Workload) -> dict[str, str]:
     return {"op": workload.op, "params": canonical_json(dict(workload.params))}
-
-
-def _peaks(text: str) -> Peaks | None:
-    try:
-        return Peaks.from_json(json.loads(text))
-    except (TypeError, ValueError):
-        return None
 
 
 def _target_columns(target: Target) -> dict[str, str]:

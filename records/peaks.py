@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,6 +52,14 @@ class Peaks:
             fields.number(data, "copy_bytes_per_s"),
             {name: fields.number(rates, name) for name in rates},
         )
+
+
+def stored_peaks(text: str) -> Peaks | None:
+    """As the database keeps them; `None` for what is none."""
+    try:
+        return Peaks.from_json(json.loads(text))
+    except (TypeError, ValueError):
+        return None
 
 
 PeaksOf: TypeAlias = Mapping[Target, Peaks]

@@ -15,7 +15,7 @@ from records.canonical import canonical_json
 from records.connection import Connection
 from records.errors import DatabaseError
 from records.measurement import Status
-from records.peaks import Peaks
+from records.peaks import stored_peaks
 from records.record import Kind
 from records.rows import schedule_key
 from records.schedule import Schedule
@@ -73,7 +73,7 @@ def _identity_problems(connection: Connection) -> Iterator[str]:
         if _key_of(Target, key) != key or canonical_json(stored | {"limits": _json(limits)}) != key:
             yield f"target {number}: its columns and its key differ: {key!r}"
     for number, peaks in connection.rows("SELECT id, peaks FROM targets WHERE peaks IS NOT NULL"):
-        if not _is_peaks(peaks):
+        if stored_peaks(peaks) is None:
             yield f"target {number}: its peaks are not positive rates: {peaks!r}"
     for number, key in connection.rows("SELECT id, key FROM environments"):
         if not _is_object(key) or canonical_json(_json(key)) != key:
@@ -127,14 +127,6 @@ def _key_of(kind: type[Workload] | type[Target], key: str) -> str:
         return kind.from_json(json.loads(key)).key
     except (AttributeError, KeyError, TypeError, ValueError):
         return ""
-
-
-def _is_peaks(text: str) -> bool:
-    try:
-        Peaks.from_json(json.loads(text))
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _is_positive(time: object) -> bool:

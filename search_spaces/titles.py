@@ -1,4 +1,4 @@
-"""Workloads as people name them."""
+"""Workloads, and so many of a thing, as people name them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from search_spaces.filled import filled
 
 _SIZES = {"matmul": ("m", "n", "k"), "attention": ("batch", "heads", "q_len", "head_dim")}
 _LISTED = 6  # numbers of a parameter; of more only how many there are, and between what
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 trial`, `2,000 trials`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def title(workload: Workload) -> str:

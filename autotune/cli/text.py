@@ -13,6 +13,7 @@ from records.schedule import Schedule
 from records.target import Target
 from records.workload import Workload
 from search_spaces import registry
+from search_spaces.titles import counted as counted
 from search_spaces.titles import title
 
 if TYPE_CHECKING:
@@ -38,11 +39,6 @@ def size(count: float | None) -> str:
             return f"{count:.4g} {unit}"
         count /= 1024
     return f"{count:.4g} TiB"
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 trial`, `2,000 trials`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def rate(workload: Workload, time_s: float | None) -> str:
