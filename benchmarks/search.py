@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from statistics import fmean
 
 import click
 import search_rivals
@@ -37,8 +38,11 @@ RIVAL = "Kernel Tuner: "
 SIZE = 10_000
 """Schedules of the space, nearly, on which proposals are timed."""
 
+JUDGED = 100
+"""Trials after which spaces are compared one by one."""
+
 MARGIN = 0.008
-"""Differences at 100 trials that 20 seeds do not tell."""
+"""Differences then that 20 seeds do not tell."""
 
 
 @click.command(help=__doc__, cls=Benchmark)
@@ -141,7 +145,9 @@ def _transfer(runs: Runs, policy: Policy) -> Iterator[str]:
     spaces, trials = counted(len(kin), "space"), counted(runs.trials, "trial")
     yield f"{spaces}; known: the {trials} of a cold search on each relative"
     yield ""
-    yield from table([some.knowing_relatives(policy), some.cold(policy)])
+    knowing, cold = some.knowing_relatives(policy), some.cold(policy)
+    yield from table([knowing, cold])
+    yield from by_kernel(kin, cold, knowing)
 
 
 def _speed(runs: Runs, policy: Policy, python: str | None) -> Iterator[str]:
@@ -274,20 +280,48 @@ def table(standings: Sequence[Standing]) -> Iterator[str]:
         yield f"| {each.name} | {' | '.join(cells)} |"
 
 
+def by_kernel(files: Sequence[SpaceFile], cold: Standing, knowing: Standing) -> Iterator[str]:
+    """Each kernel's means, and the spaces on which knowing relatives did harm."""
+    marks = cold.marks
+    kernels: dict[object, list[int]] = {}
+    for place, file in enumerate(files):
+        kernels.setdefault(file.family, []).append(place)
+    before = [cold.mean_by_space(mark) for mark in marks]
+    after = [knowing.mean_by_space(mark) for mark in marks]
+    yield from ("", f"| kernel of, cold → knowing | spaces | {' | '.join(map(str, marks))} |")
+    yield "|---|" + "---|" * (len(marks) + 1)
+    for places in kernels.values():
+        cells = [
+            f"{fmean(was[at] for at in places):.3f} → {fmean(now[at] for at in places):.3f}"
+            for was, now in zip(before, after, strict=True)
+        ]
+        yield f"| {files[places[0]].name} | {len(places)} | {' | '.join(cells)} |"
+    if JUDGED in marks:
+        at = marks.index(JUDGED)
+        yield ""
+        yield from lost("cold", files, after[at], before[at])
+
+
 def behind(files: Sequence[SpaceFile], ours: Standing, theirs: Sequence[Standing]) -> Iterator[str]:
-    """The spaces on which a strategy of Kernel Tuner is ahead after 100 trials."""
-    if not theirs or 100 not in ours.marks:
+    """The spaces on which a strategy of Kernel Tuner is ahead."""
+    if not theirs or JUDGED not in ours.marks:
         return
     yield ""
-    own = ours.mean_by_space(100)
-    first = max(theirs, key=lambda each: each.mean(100))
-    fixed = first.mean_by_space(100)
-    by_space = zip(*(each.mean_by_space(100) for each in theirs), strict=True)
-    each_best = [max(means) for means in by_space]
-    for name, rival in ((first.name, fixed), (f"the best of {len(theirs)} on each", each_best)):
-        lost = [at for at in range(len(files)) if own[at] < rival[at] - MARGIN]
-        yield f"- behind {name} by more than {MARGIN} after 100 trials: {len(lost)} of {len(files)}"
-        yield from (f"  - {files[at].name}: {own[at]:.3f}, {rival[at]:.3f}" for at in lost)
+    own = ours.mean_by_space(JUDGED)
+    first = max(theirs, key=lambda each: each.mean(JUDGED))
+    by_space = zip(*(each.mean_by_space(JUDGED) for each in theirs), strict=True)
+    yield from lost(first.name, files, own, first.mean_by_space(JUDGED))
+    best = f"the best of {len(theirs)} on each"
+    yield from lost(best, files, own, [max(means) for means in by_space])
+
+
+def lost(
+    rival: str, files: Sequence[SpaceFile], own: Sequence[float], theirs: Sequence[float]
+) -> Iterator[str]:
+    places = [at for at in range(len(files)) if own[at] < theirs[at] - MARGIN]
+    count = f"{len(places)} of {len(files)}"
+    yield f"- behind {rival} by more than {MARGIN} after {JUDGED} trials: {count}"
+    yield from (f"  - {files[at].name}: {own[at]:.3f}, {theirs[at]:.3f}" for at in places)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from autotune.leaderboard import Standing
 from autotune.recordings import read
+from autotune.replay import Replayed
 from records.errors import AutotuneError
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -73,6 +75,23 @@ def test_the_tables(spaces: Path, tmp_path: Path) -> None:
     assert "2 spaces; known: the 30 trials of a cold search on each relative" in lines
     assert sum(line.startswith(("| random", "| local")) for line in lines) == 4
     assert "| search | 10 | 25 | 30 | trials to 95 % | ms a trial |" in lines
+    assert "| kernel of, cold → knowing | spaces | 10 | 25 | 30 |" in lines
+    assert sum(line.startswith("| set/tile__d0 | 2 | ") for line in lines) == 1
+
+
+def test_spaces_that_knowing_relatives_harms_are_named(spaces: Path) -> None:
+    search = module("search")
+    files = module("search_spaces_files").find([spaces], "tile")
+
+    def standing(*means: float) -> Standing:
+        return Standing.of("", [[Replayed((mean,) * 100, 1.0)] for mean in means], 100)
+
+    lines = list(search.by_kernel(files, standing(0.9, 0.5), standing(0.8, 0.7)))
+    assert f"| set/tile__d0 | 2 |{' 0.700 → 0.750 |' * 4}" in lines
+    assert lines[-2:] == [
+        "- behind cold by more than 0.008 after 100 trials: 1 of 2",
+        "  - set/tile__d0: 0.800, 0.900",
+    ]
 
 
 def test_files_that_have_repeats_are_searched_with_noise(spaces: Path, tmp_path: Path) -> None:
