@@ -25,7 +25,7 @@ import click
 import search_rivals
 import search_speed
 from command import COUNT, Benchmark, output_option
-from search_spaces_files import SpaceFile, find, relatives
+from search_spaces_files import SpaceFile, families, find, relatives
 
 from autotune import knowledge
 from autotune.cli.text import counted
@@ -216,10 +216,7 @@ class Runs:
     def knowing_relatives(self, policy: Policy) -> Standing:
         """Of each file, for each seed, with the trials of the relatives' cold searches."""
         found: dict[SpaceFile, list[Replayed]] = {file: [] for file in self.files}
-        families: dict[object, list[SpaceFile]] = {}
-        for file in self.files:
-            families.setdefault(file.family, []).append(file)
-        for family in families.values():
+        for family in families(self.files):
             spaces = {file: file.load() for file in family}
             for seed in self._seeds:
                 known = {
@@ -283,19 +280,16 @@ def table(standings: Sequence[Standing]) -> Iterator[str]:
 def by_kernel(files: Sequence[SpaceFile], cold: Standing, knowing: Standing) -> Iterator[str]:
     """Each kernel's means, and the spaces on which knowing relatives did harm."""
     marks = cold.marks
-    kernels: dict[object, list[int]] = {}
-    for place, file in enumerate(files):
-        kernels.setdefault(file.family, []).append(place)
-    before = [cold.mean_by_space(mark) for mark in marks]
-    after = [knowing.mean_by_space(mark) for mark in marks]
+    before, after = ([each.mean_by_space(mark) for mark in marks] for each in (cold, knowing))
     yield from ("", f"| kernel of, cold → knowing | spaces | {' | '.join(map(str, marks))} |")
     yield "|---|" + "---|" * (len(marks) + 1)
-    for places in kernels.values():
+    for family in families(files):
+        places = [files.index(file) for file in family]
         cells = [
             f"{fmean(was[at] for at in places):.3f} → {fmean(now[at] for at in places):.3f}"
             for was, now in zip(before, after, strict=True)
         ]
-        yield f"| {files[places[0]].name} | {len(places)} | {' | '.join(cells)} |"
+        yield f"| {family[0].name} | {len(family)} | {' | '.join(cells)} |"
     if JUDGED in marks:
         at = marks.index(JUDGED)
         yield ""
@@ -318,6 +312,7 @@ def behind(files: Sequence[SpaceFile], ours: Standing, theirs: Sequence[Standing
 def lost(
     rival: str, files: Sequence[SpaceFile], own: Sequence[float], theirs: Sequence[float]
 ) -> Iterator[str]:
+    """The spaces on which our searches are behind, with both fractions."""
     places = [at for at in range(len(files)) if own[at] < theirs[at] - MARGIN]
     count = f"{len(places)} of {len(files)}"
     yield f"- behind {rival} by more than {MARGIN} after {JUDGED} trials: {count}"

@@ -83,6 +83,14 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
 
 
+def families(files: Sequence[SpaceFile]) -> list[list[SpaceFile]]:
+    """Those of one kernel together."""
+    found: dict[object, list[SpaceFile]] = {}
+    for file in files:
+        found.setdefault(file.family, []).append(file)
+    return list(found.values())
+
+
 def relatives(file: SpaceFile, files: Sequence[SpaceFile]) -> list[SpaceFile]:
     """The other files of its kernel: other devices, or other shapes."""
     return [each for each in files if each.family == file.family and each != file]

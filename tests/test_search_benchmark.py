@@ -234,3 +234,10 @@ def test_searches_that_were_kept_are_not_made_again(spaces: Path, tmp_path: Path
     assert name == "mls"
     assert found.fractions == pytest.approx((0.0, 0.5, 1.0))
     assert found.elapsed_s == 0.5
+
+
+def test_searches_of_other_strategies_are_kept_apart(spaces: Path, tmp_path: Path) -> None:
+    search = module("search")
+    file, *_ = module("search_spaces_files").find([spaces], "tile")
+    kept = {search.Rivals("python", which, tmp_path).kept(file, 30, 2) for which in ("", "mls")}
+    assert len(kept) == 2
