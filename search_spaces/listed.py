@@ -109,6 +109,11 @@ class ListedAssignments(Assignments):
         return {row.tobytes(): at for at, row in enumerate(self.rows)}
 
     @cached_property
+    def _columns(self) -> Ints:
+        """Each knob's positions side by side, which is what a pass over the list reads."""
+        return np.ascontiguousarray(self.rows.T)
+
+    @cached_property
     def size(self) -> int:
         return len(self.rows)
 
@@ -125,12 +130,14 @@ class ListedAssignments(Assignments):
 
     def cheapest(self, costs: Sequence[Ints]) -> Ints | None:
         """The first of least total cost."""
-        totals = np.zeros(self.size, dtype=np.int64)
-        for column, cost in zip(self.rows.T, costs, strict=True):
-            totals += cost[column]
-        if not self.size or totals.min() >= FORBIDDEN:
-            return None
-        return np.asarray(self.rows[totals.argmin()])
+        left = np.arange(self.size)
+        for column, cost in zip(self._columns, costs, strict=True):
+            if (cost >= FORBIDDEN).any():
+                left = left[(cost < FORBIDDEN)[column[left]]]
+        totals = np.zeros(len(left), dtype=np.int64)
+        for column, cost in zip(self._columns, costs, strict=True):
+            totals += cost[column[left]]
+        return np.asarray(self.rows[left[totals.argmin()]]) if len(left) else None
 
 
 def listed_space(schedules: Sequence[Schedule]) -> ListedSpace:
