@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,16 @@ class ListedAssignments(Assignments):
         return np.ascontiguousarray(self.rows.T)
 
     @cached_property
+    def _places_of(self) -> list[list[Ints]]:
+        """Where each value of each knob occurs."""
+        found = []
+        for column in self._columns:
+            order = np.argsort(column, kind="stable")
+            ends = np.cumsum(np.bincount(column))
+            found.append(np.split(order, ends[:-1]))
+        return found
+
+    @cached_property
     def size(self) -> int:
         return len(self.rows)
 
@@ -130,14 +141,28 @@ class ListedAssignments(Assignments):
 
     def cheapest(self, costs: Sequence[Ints]) -> Ints | None:
         """The first of least total cost."""
-        left = np.arange(self.size)
-        for column, cost in zip(self._columns, costs, strict=True):
-            if (cost >= FORBIDDEN).any():
-                left = left[(cost < FORBIDDEN)[column[left]]]
+        left = self._possible([cost < FORBIDDEN for cost in costs])
         totals = np.zeros(len(left), dtype=np.int64)
         for column, cost in zip(self._columns, costs, strict=True):
             totals += cost[column[left]]
         return np.asarray(self.rows[left[totals.argmin()]]) if len(left) else None
+
+    def _possible(self, allowed: Sequence[Bools]) -> Ints:
+        """Places, in order, of the rows that have allowed values alone.
+
+        The knob that leaves the fewest is asked first: a pass over the whole list is slow.
+        """
+        shares = zip(self._places_of, allowed, strict=True)
+        counts = [sum(map(len, compress(places, values))) for places, values in shares]
+        first, *others = np.argsort(counts, kind="stable").tolist()
+        if not 0 < counts[first] < self.size:
+            return np.arange(counts[first])
+        runs = [*compress(self._places_of[first], allowed[first])]
+        left = np.sort(np.concatenate(runs), kind="stable")  # sorted runs: a merge
+        for knob in others:
+            if counts[knob] < self.size:
+                left = left[allowed[knob][self._columns[knob][left]]]
+        return left
 
 
 def listed_space(schedules: Sequence[Schedule]) -> ListedSpace:
