@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from records import Schedule
 from records.errors import InvalidInputError
@@ -67,6 +69,23 @@ def test_the_nearest_keeps_what_it_must() -> None:
     assert kept is not None and (kept["rows"], kept["columns"], kept["pad"]) == (1, 64, True)
     only = ListedSpace("tile", 1, KNOBS, [(2, 4, False)])
     assert only.nearest(wished, keep=["rows"]) is None
+
+
+@given(st.sets(st.tuples(*[st.integers(0, 3)] * 3), min_size=1), st.data())
+def test_the_nearest_is_the_first_of_the_nearest(
+    rows: set[tuple[int, ...]], data: st.DataObject
+) -> None:
+    knobs = [choice(name, range(4)) for name in "abc"]
+    space = ListedSpace("tile", 1, knobs, sorted(rows))
+    wished = dict(zip("abc", data.draw(st.tuples(*[st.integers(0, 3)] * 3)), strict=True))
+    keep = data.draw(st.sets(st.sampled_from("abc")))
+
+    def distance(schedule: Schedule) -> tuple[int, int]:
+        steps = [abs(schedule[name] - value) for name, value in wished.items()]
+        return sum(step > 0 for step in steps), sum(steps)
+
+    kept = [each for each in space if all(each[name] == wished[name] for name in keep)]
+    assert space.nearest(wished, keep=keep) == min(kept, key=distance, default=None)
 
 
 def test_others_are_refused_in_words() -> None:
