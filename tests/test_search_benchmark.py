@@ -241,3 +241,36 @@ def test_searches_of_other_strategies_are_kept_apart(spaces: Path, tmp_path: Pat
     file, *_ = module("search_spaces_files").find([spaces], "tile")
     kept = {search.Rivals("python", which, tmp_path).kept(file, 30, 2) for which in ("", "mls")}
     assert len(kept) == 2
+
+
+def test_joined_spaces_take_what_both_take(spaces: Path) -> None:
+    files = module("search_spaces_files").find([spaces], "")
+    first, second = files[0].load(), files[1].load()
+    joins = module("joined_spaces")
+    joined = joins.joined(files[0], files[1], 300)
+    part = joins.around_optimum(second, 300 // first.size)
+    assert 1 < len(part) <= 300 // first.size
+    assert joined.size == first.size * len(part)
+    assert joined.optimum_s == pytest.approx(2 * first.optimum_s)
+    unit = first.optimum_s / second.optimum_s
+    for schedule, measurement in joined.measurements.items():
+        own = {name: value for name, value in schedule.knobs if not name.startswith("second_")}
+        (one,) = (time for each, time in first.measurements.items() if each.values == own)
+        others = [
+            time
+            for each, time in part.items()
+            if all(
+                schedule.values.get(f"second_{name}", value) == value for name, value in each.knobs
+            )
+        ]
+        (other,) = others
+        if one.is_ok and other.is_ok:
+            assert measurement.time_s == pytest.approx(one.time_s + unit * other.time_s)
+        else:
+            assert not measurement.is_ok
+
+
+def test_joined_spaces_name_the_files_they_lack(spaces: Path) -> None:
+    result = CliRunner().invoke(module("joined_spaces").main, [str(spaces)])
+    assert result.exit_code == 2
+    assert "lacks gpu2021/gemm__K20" in result.output
