@@ -13,10 +13,9 @@ its own:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -25,16 +24,13 @@ import click
 import search_rivals
 import search_speed
 from command import COUNT, Benchmark, output_option
+from search_runs import Rivals, Runs
 from search_spaces_files import SpaceFile, families, find, relatives
 
-from autotune import knowledge
 from autotune.cli.text import counted
 from autotune.leaderboard import Standing, ranked
-from autotune.recorded import RecordedSpace
-from autotune.replay import Policy, Replayed, default_policies, replay
-from records.record import TuningRecord
+from autotune.replay import Policy, default_policies
 
-RIVAL = "Kernel Tuner: "
 SIZE = 10_000
 """Schedules of the space, nearly, on which proposals are timed."""
 
@@ -69,6 +65,13 @@ MARGIN = 0.008
 )
 @click.option("--transfer/--no-transfer", default=True, help="Searches that know relatives.")
 @click.option("--speed/--no-speed", default=True, help="Times of proposals and construction.")
+@click.option(
+    "--processes",
+    type=COUNT,
+    default=1,
+    show_default=True,
+    help="That search at once, a file each; more distort the milliseconds a trial.",
+)
 @output_option
 def main(
     paths: Sequence[Path],
@@ -84,13 +87,14 @@ def main(
     noise: Path | None,
     transfer: bool,
     speed: bool,
+    processes: int,
     output: Path | None,
 ) -> None:
     files = find(paths, only)
     if python is not None:
         search_rivals.check(python)
     policies = _policies(strategies, all_strategies)
-    runs = Runs(files, seeds, trials, batch)
+    runs = Runs(files, seeds, trials, batch, processes)
     report = chain(
         [f"{counted(len(files), 'space')}, {counted(seeds, 'seed')} each, batches of {batch}"],
         _cold(runs, policies, Rivals(python, rivals, keep) if python is not None else None),
@@ -156,111 +160,6 @@ def _speed(runs: Runs, policy: Policy, python: str | None) -> Iterator[str]:
     yield from search_speed.proposal_rows(policy, nearest.load(), runs.batch)
     yield from ("", "## Construction of spaces, ms", "")
     yield from search_speed.construction_rows(runs.files, python)
-
-
-def _of_relatives(
-    file: SpaceFile, known: Mapping[SpaceFile, Sequence[TuningRecord]]
-) -> list[TuningRecord]:
-    """As many as the tuner lets a model learn from, of all relatives alike."""
-    others = [records for other, records in known.items() if other != file]
-    each = max(1, knowledge.MOST // len(others))
-    return [record for records in others for record in records[:each]]
-
-
-@dataclass(frozen=True)
-class Rivals:
-    """Strategies of Kernel Tuner (all where the text is empty), and where their searches go."""
-
-    python: str
-    strategies: str
-    folder: Path | None
-
-    def kept(self, file: SpaceFile, trials: int, seeds: int) -> Path | None:
-        settings = f"{trials}-{seeds}-{self.strategies or 'all'}"
-        name = f"{file.name.replace('/', '__')}-{settings}.jsonl"
-        return self.folder / name if self.folder is not None else None
-
-
-@dataclass(frozen=True)
-class Made:
-    """A search that was made, and its trials."""
-
-    replayed: Replayed
-    records: Sequence[TuningRecord]
-
-
-@dataclass(frozen=True)
-class Runs:
-    """Searches of some files; a space is loaded, searched and forgotten, its trials are kept."""
-
-    files: Sequence[SpaceFile]
-    seeds: int
-    trials: int
-    batch: int
-    made: dict[tuple[str, SpaceFile, int], Made] = field(default_factory=dict, repr=False)
-
-    def cold(self, policy: Policy, noise: Path | None = None) -> Standing:
-        found = []
-        for file in self.files:
-            space = file.load()
-            if noise is None:
-                found.append([self._made(policy, file, space, at).replayed for at in self._seeds])
-            else:
-                repeats = file.repeats(noise, space)
-                search = partial(
-                    replay, policy, space, self.trials, batch=self.batch, noise=repeats
-                )
-                found.append([search(seed) for seed in self._seeds])
-        return Standing.of(policy.name, found, self.trials)
-
-    def knowing_relatives(self, policy: Policy) -> Standing:
-        """Of each file, for each seed, with the trials of the relatives' cold searches."""
-        found: dict[SpaceFile, list[Replayed]] = {file: [] for file in self.files}
-        for family in families(self.files):
-            spaces = {file: file.load() for file in family}
-            for seed in self._seeds:
-                known = {
-                    file: self._made(policy, file, space, seed).records
-                    for file, space in spaces.items()
-                }
-                for file, space in spaces.items():
-                    earlier = _of_relatives(file, known)
-                    search = partial(replay, policy, space, self.trials, batch=self.batch)
-                    found[file].append(search(seed, earlier=earlier))
-        name = f"{policy.name}, knowing relatives"
-        return Standing.of(name, [found[file] for file in self.files], self.trials)
-
-    @property
-    def _seeds(self) -> range:
-        return range(self.seeds)
-
-    def _made(self, policy: Policy, file: SpaceFile, space: RecordedSpace, seed: int) -> Made:
-        """A cold search, made once: those that know relatives need its trials again."""
-        key = policy.name, file, seed
-        if key not in self.made:
-            told: list[TuningRecord] = []
-            replayed = replay(policy, space, self.trials, seed, batch=self.batch, told=told.append)
-            self.made[key] = Made(replayed, told)
-        return self.made[key]
-
-    def kernel_tuner(self, rivals: Rivals) -> list[Standing]:
-        """Of each strategy that ran on every file."""
-        found: dict[str, list[list[Replayed]]] = {}
-        for file in self.files:
-            space = file.load()
-            kept = rivals.kept(file, self.trials, self.seeds)
-            for name, replays in search_rivals.searches(
-                rivals.python, space, self.trials, self.seeds, rivals.strategies, kept
-            ):
-                if isinstance(replays, str):
-                    click.echo(f"{RIVAL}{name} does not run on {file.name}: {replays}", err=True)
-                else:
-                    found.setdefault(name, []).append(replays)
-        return [
-            Standing.of(RIVAL + name, replays, self.trials)
-            for name, replays in found.items()
-            if len(replays) == len(self.files)
-        ]
 
 
 def table(standings: Sequence[Standing]) -> Iterator[str]:

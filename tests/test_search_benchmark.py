@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from autotune.leaderboard import Standing
 from autotune.recordings import read
-from autotune.replay import Replayed
+from autotune.replay import Policy, Replayed
 from records.errors import AutotuneError
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -77,6 +77,18 @@ def test_the_tables(spaces: Path, tmp_path: Path) -> None:
     assert "| search | 10 | 25 | 30 | trials to 95 % | ms a trial |" in lines
     assert "| kernel of, cold → knowing | spaces | 10 | 25 | 30 |" in lines
     assert sum(line.startswith("| set/tile__d0 | 2 | ") for line in lines) == 1
+
+
+def test_searches_are_the_same_in_several_processes(spaces: Path) -> None:
+    runs, files = module("search_runs"), module("search_spaces_files").find([spaces], "tile")
+    policy = Policy.parse("guided+gaussian-process")
+    alone, together = (runs.Runs(files, 2, 14, 4, processes) for processes in (1, 2))
+    for one, two in (
+        (alone.cold(policy), together.cold(policy)),
+        (alone.knowing_relatives(policy), together.knowing_relatives(policy)),
+    ):
+        assert one.name == two.name
+        assert np.array_equal(one.fractions, two.fractions)
 
 
 def test_spaces_that_knowing_relatives_harms_are_named(spaces: Path) -> None:
