@@ -54,7 +54,7 @@ def main(folder: Path, seeds: int, trials: int, batch: int, most: int, output: P
     missing = [name for pair in PAIRS for name in pair if name not in files]
     if missing:
         raise InvalidInputError(f"{folder} lacks {', '.join(missing)}")
-    policies = [default_policies()[0], Policy.parse("random")]
+    policies = [Policy.parse(each) for each in strategies.split(",")]
     found: dict[Policy, list[list[Replayed]]] = {policy: [] for policy in policies}
     with output.open("w") if output is not None else nullcontext() as file:
         for first, second in PAIRS:
