@@ -48,8 +48,22 @@ MOST = 400_000
 @click.option("--trials", type=COUNT, default=200, show_default=True, help="Trials of each search.")
 @click.option("--batch", type=COUNT, default=12, show_default=True, help="Proposed at once.")
 @click.option("--most", type=COUNT, default=MOST, show_default=True, help="Schedules of a space.")
+@click.option(
+    "--strategies",
+    default=f"{default_policies()[0].name},evolutionary+xgboost,random",
+    show_default=True,
+    help="As of autotune replay.",
+)
 @output_option
-def main(folder: Path, seeds: int, trials: int, batch: int, most: int, output: Path | None) -> None:
+def main(
+    folder: Path,
+    seeds: int,
+    trials: int,
+    batch: int,
+    most: int,
+    strategies: str,
+    output: Path | None,
+) -> None:
     files = {file.name: file for file in find([folder], "")}
     missing = [name for pair in PAIRS for name in pair if name not in files]
     if missing:
