@@ -12,7 +12,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from autotune.cli import screen, text
+from autotune.cli import EXIT_INTERRUPTED, screen, text
+from autotune.cli.interrupts import second_ends_at_once
 from autotune.cli.option_types import NewFile
 from autotune.cli.options import json_option
 from records.errors import InvalidInputError
@@ -81,48 +82,81 @@ def command(
     plot: Path | None,
     output: Path | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Compare strategies on recorded spaces: a leaderboard, without any device.
 
     FILE is a tuning database, what db export wrote, a space published as JSON, a Kernel Tuner
     cache, T4 results, or a folder of such files.
     """
     from autotune import leaderboard, leaderboard_plot
-    from autotune.replay import warm_up
     from autotune.session import BATCH
 
     if plot is not None:
         leaderboard_plot.required()
     policies = _policies(strategies)
     batch = batch or BATCH
-    spaces: list[dict[str, Any]] = []
-    replays: list[list[list[Replayed]]] = [[] for _ in policies]
     paths = list(_listed(files))
     _check(paths, noise)
-    with _progress(len(paths)) as progress:
-        for path in paths:
-            recordings = list(_recordings(path, noise))
-            for recorded, repeats in recordings:
-                spaces.append(_space_json(recorded))
-                for policy, found in zip(policies, replays, strict=True):
-                    progress.tell(f"{policy.name}: {recorded.name}")
-                    if not found:
-                        warm_up(policy, recorded)
-                    found.append(_searches(policy, recorded, trials, seeds, batch, repeats))
-                    progress.advance(1.0 / len(recordings) / len(policies))
+    spaces: list[dict[str, Any]] = []
+    replays: list[list[list[Replayed]]] = []
+    interrupted = False
+    with second_ends_at_once(), _progress(len(paths)) as progress:
+        try:
+            for space, found in _compared(paths, policies, trials, seeds, batch, noise, progress):
+                spaces.append(space)
+                replays.append(found)
+        except KeyboardInterrupt:
+            if not replays:
+                raise
+            interrupted = True
     standings = leaderboard.ranked(
         leaderboard.Standing.of(policy.name, found, trials)
-        for policy, found in zip(policies, replays, strict=True)
+        for policy, found in zip(policies, zip(*replays, strict=True), strict=True)
     )
     result = leaderboard.as_json(
-        spaces, standings, trials=trials, seeds=seeds, batch=batch, noise=noise is not None
+        spaces,
+        standings,
+        trials=trials,
+        seeds=seeds,
+        batch=batch,
+        noise=noise is not None,
+        interrupted=interrupted,
     )
     title = f"{text.counted(len(spaces), 'space')}, {text.counted(seeds, 'seed')} each"
+    title += ", interrupted" if interrupted else ""
     _keep(result, standings, title, output, plot)
     if as_json:
         text.echo_json(result)
     else:
         _print(standings, title, seeds)
+    return EXIT_INTERRUPTED if interrupted else 0
+
+
+def _compared(
+    paths: Sequence[Path],
+    policies: Sequence[Policy],
+    trials: int,
+    seeds: int,
+    batch: int,
+    noise: Path | None,
+    progress: _Bar,
+) -> Iterator[tuple[dict[str, Any], list[list[Replayed]]]]:
+    """Each space, and every policy's searches of it."""
+    from autotune.replay import warm_up
+
+    warm: set[str] = set()
+    for path in paths:
+        recordings = list(_recordings(path, noise))
+        for recorded, repeats in recordings:
+            found = []
+            for policy in policies:
+                progress.tell(f"{policy.name}: {recorded.name}")
+                if policy.name not in warm:
+                    warm_up(policy, recorded)
+                    warm.add(policy.name)
+                found.append(_searches(policy, recorded, trials, seeds, batch, repeats))
+                progress.advance(1.0 / len(recordings) / len(policies))
+            yield _space_json(recorded), found
 
 
 def _policies(listed: str | None) -> list[Policy]:

@@ -12,6 +12,7 @@ import pytest
 from command_line import Run
 
 from autotune import replay
+from autotune.recorded import RecordedSpace
 
 TRIALS = "40"
 
@@ -44,6 +45,31 @@ def test_a_table_for_people(run: Run, space: str) -> None:
         ["policy", "90%", "95%", "99%", "ms", "a", "trial"],
     ]
     assert [line.split()[0] for line in lines if line].count("tabu") == 2
+
+
+def test_ctrl_c_ends_it_with_the_spaces_that_are_done(
+    run: Run, space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other.json").write_text(json.dumps(recording(2.0)))
+    search = replay.replay
+
+    def interrupted(
+        policy: replay.Policy, recorded: RecordedSpace, *more: Any, **named: Any
+    ) -> Any:
+        if "chip 2.0" in recorded.name:
+            raise KeyboardInterrupt
+        return search(policy, recorded, *more, **named)
+
+    monkeypatch.setattr(replay, "replay", interrupted)
+    words = ("--strategies", "random,tabu", "--trials", TRIALS, "--seeds", "2", "-o", "board.json")
+    done = run("replay", space, "other.json", *words)
+    assert done.code == 130
+    assert done.out.splitlines()[0] == "1 space, 2 seeds each, interrupted"
+    board = json.loads((tmp_path / "board.json").read_text())
+    assert board["interrupted"] and len(board["spaces"]) == 1 and len(board["policies"]) == 2
+    none = run("replay", "other.json", *words[:-1], "none.json")
+    assert none.code == 130 and "interrupted" in none.err
+    assert not (tmp_path / "none.json").exists()
 
 
 def test_the_same_for_programs_and_in_a_file(run: Run, space: str, tmp_path: Path) -> None:
