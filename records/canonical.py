@@ -13,6 +13,8 @@ Scalar: TypeAlias = bool | int | float | str
 Value: TypeAlias = Scalar | tuple[Scalar, ...]
 Items: TypeAlias = tuple[tuple[str, Value], ...]
 
+_PLAIN = frozenset({bool, int, str})
+
 
 def freeze(values: Mapping[str, object] | Iterable[tuple[str, object]]) -> Items:
     """Sorted, hashable items of a mapping whose values are scalars or sequences of scalars.
@@ -21,7 +23,10 @@ def freeze(values: Mapping[str, object] | Iterable[tuple[str, object]]) -> Items
     `TypeError` for any other value, `ValueError` for NaN, infinity and a name given twice.
     """
     pairs = list(values.items() if isinstance(values, Mapping) else values)
-    frozen = {str(name): _frozen(name, value) for name, value in pairs}
+    frozen = {
+        str(name): value if type(value) in _PLAIN else _frozen(name, value)
+        for name, value in pairs
+    }
     if len(frozen) < len(pairs):
         raise ValueError(f"need each name once, got {sorted(str(name) for name, _ in pairs)}")
     return tuple(sorted(frozen.items()))
@@ -34,7 +39,7 @@ def _frozen(name: object, value: object) -> Value:
 
 
 def _scalar(name: object, value: object) -> Scalar:
-    if type(value) in (bool, int, str):
+    if type(value) in _PLAIN:
         return value  # type: ignore[return-value]
     if isinstance(value, str):
         return str(value)
