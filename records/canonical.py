@@ -24,8 +24,7 @@ def freeze(values: Mapping[str, object] | Iterable[tuple[str, object]]) -> Items
     """
     pairs = list(values.items() if isinstance(values, Mapping) else values)
     frozen = {
-        str(name): value if type(value) in _PLAIN else _frozen(name, value)
-        for name, value in pairs
+        str(name): value if type(value) in _PLAIN else _frozen(name, value) for name, value in pairs
     }
     if len(frozen) < len(pairs):
         raise ValueError(f"need each name once, got {sorted(str(name) for name, _ in pairs)}")
