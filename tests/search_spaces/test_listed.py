@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from records import Schedule
 from records.errors import InvalidInputError
+from search_spaces import listed as listed_spaces
 from search_spaces.listed import ListedSpace, listed_space
 from search_spaces.space import Constraint, SearchSpace, boolean, choice, power_of_two
 
@@ -71,10 +73,12 @@ def test_the_nearest_keeps_what_it_must() -> None:
     assert only.nearest(wished, keep=["rows"]) is None
 
 
+@pytest.mark.parametrize("few", [0, listed_spaces.FEW])
 @given(st.sets(st.tuples(*[st.integers(0, 3)] * 3), min_size=1), st.data())
 def test_the_nearest_is_the_first_of_the_nearest(
-    rows: set[tuple[int, ...]], data: st.DataObject
+    few: int, rows: set[tuple[int, ...]], data: st.DataObject
 ) -> None:
+    """However long a list is for its costs to be added up at once."""
     knobs = [choice(name, range(4)) for name in "abc"]
     space = ListedSpace("tile", 1, knobs, sorted(rows))
     wished = dict(zip("abc", data.draw(st.tuples(*[st.integers(0, 3)] * 3)), strict=True))
@@ -85,7 +89,8 @@ def test_the_nearest_is_the_first_of_the_nearest(
         return sum(step > 0 for step in steps), sum(steps)
 
     kept = [each for each in space if all(each[name] == wished[name] for name in keep)]
-    assert space.nearest(wished, keep=keep) == min(kept, key=distance, default=None)
+    with patch.object(listed_spaces, "FEW", few):
+        assert space.nearest(wished, keep=keep) == min(kept, key=distance, default=None)
 
 
 def test_others_are_refused_in_words() -> None:
