@@ -91,7 +91,7 @@ def informed(
     )
     if not relatives.known:
         return None
-    notice(_summary(relatives.groups))
+    notice(summary(relatives.groups))
     alone = Proposer(
         make_strategy("guided", space, seed),
         make_model(model, seed, find_template),
@@ -126,7 +126,8 @@ def usable(records: Sequence[TuningRecord], space: SearchableSpace) -> list[Tuni
     ]
 
 
-def _summary(groups: Sequence[Group]) -> str:
+def summary(groups: Sequence[Group]) -> str:
+    """What is known, in a line; the nearest of at least one group stands first."""
     trials = sum(len(group.schedules) for group in groups)
     workloads = len({group.workload for group in groups})
     devices = len({group.target for group in groups})

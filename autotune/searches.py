@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from autotune.knowledge import informed, usable
+from autotune.knowledge import informed, summary, usable
 from autotune.proposer import Proposer
 from autotune.session import NO_MODEL, model_of
 from autotune.strategies import PRUNED, make_strategy
@@ -12,6 +12,7 @@ from autotune.strategies.base import SearchStrategy
 from autotune.strategies.spaces import SearchableSpace
 from autotune.warm_start import winners
 from cost_model import make_model
+from cost_model.groups import known_groups
 from cost_model.table import FindTemplate
 from cost_model.trust import Trust
 from records.peaks import NO_PEAKS, PeaksOf
@@ -60,6 +61,8 @@ def put_together(
     )
     if proposer is not None:
         return proposer
+    if model != NO_MODEL and (known := known_groups(earlier, find_template)):
+        notice(summary(known))
     asking = make_strategy(strategy, space, seed)
     return Proposer(
         asking if earlier else begin(asking),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from autotune.proposer import Proposer
@@ -70,3 +71,23 @@ def test_who_has_a_model_and_who_is_asked_for_more(
     proposer = searched(strategy, model, watched)
     assert (proposer.report() is not None) == has_model
     assert watched.asked[-1] == last
+
+
+@pytest.mark.parametrize("model,says", [("xgboost", True), ("none", False)])
+def test_what_a_model_learns_of_others_is_said(model: str, says: bool) -> None:
+    asked = workload(128)
+    earlier = [record(each) for each in EXAMPLE.space.sample(12, np.random.default_rng(0))]
+    notices: list[str] = []
+    put_together(
+        SPACE,
+        asked,
+        TARGET,
+        earlier,
+        strategy="guided",
+        model=model,
+        seed=0,
+        notice=notices.append,
+        find_template=find_example,
+    )
+    known = "knows 12 trials of 1 workload on 1 device; the nearest is "
+    assert [notice.startswith(known) for notice in notices] == [True] * says
