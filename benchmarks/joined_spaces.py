@@ -1,4 +1,4 @@
-"""Our search on spaces of a quarter of a million schedules, made of two recorded ones each.
+"""Our search on spaces of a third of a million schedules, made of two recorded ones each.
 
     python benchmarks/joined_spaces.py SPACES --seeds 10 -o joined_spaces.md
 
@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
 
 import click
-from command import COUNT, Benchmark, output_option
+from command import COUNT, Benchmark, output_option, tell
 from search import table
 from search_spaces_files import SpaceFile, find
 
@@ -69,17 +67,30 @@ def main(
     if missing:
         raise InvalidInputError(f"{folder} lacks {', '.join(missing)}")
     policies = [Policy.parse(each) for each in strategies.split(",")]
+    pairs = [(files[first], files[second]) for first, second in PAIRS]
+    tell(_report(pairs, most, policies, seeds, trials, batch), output)
+
+
+def _report(
+    pairs: Sequence[tuple[SpaceFile, SpaceFile]],
+    most: int,
+    policies: Sequence[Policy],
+    seeds: int,
+    trials: int,
+    batch: int,
+) -> Iterator[str]:
+    """A table of each joined space, and one of all."""
     found: dict[Policy, list[list[Replayed]]] = {policy: [] for policy in policies}
-    with output.open("w") if output is not None else nullcontext() as file:
-        for first, second in PAIRS:
-            space = joined(files[first], files[second], most)
-            for policy in policies:
-                search = [replay(policy, space, trials, seed, batch=batch) for seed in range(seeds)]
-                found[policy].append(search)
-            alone = [Standing.of(each.name, found[each][-1:], trials) for each in policies]
-            _print([_about(files[first], files[second], space), "", *table(alone), ""], file)
-        every = [Standing.of(each.name, found[each], trials) for each in policies]
-        _print([f"All, {counted(seeds, 'seed')} each:", "", *table(every)], file)
+    for first, second in pairs:
+        space = joined(first, second, most)
+        for policy in policies:
+            searches = [replay(policy, space, trials, seed, batch=batch) for seed in range(seeds)]
+            found[policy].append(searches)
+        yield from (_about(first, second, space), "")
+        yield from table([Standing.of(each.name, found[each][-1:], trials) for each in policies])
+        yield ""
+    yield from (f"All, {counted(seeds, 'seed')} each:", "")
+    yield from table([Standing.of(each.name, found[each], trials) for each in policies])
 
 
 def joined(first: SpaceFile, second: SpaceFile, most: int) -> RecordedSpace:
@@ -123,13 +134,6 @@ def _about(first: SpaceFile, second: SpaceFile, space: RecordedSpace) -> str:
     return (
         f"{first.name} and {second.name}: {space.size:,} schedules, {knobs} knobs, {failed:,} fail"
     )
-
-
-def _print(lines: Sequence[str], file: TextIO | None) -> None:
-    for line in lines:
-        click.echo(line)
-        if file is not None:
-            print(line, file=file, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ its own:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -23,7 +22,7 @@ from statistics import fmean
 import click
 import search_rivals
 import search_speed
-from command import COUNT, Benchmark, output_option
+from command import COUNT, Benchmark, output_option, tell
 from search_runs import Rivals, Runs
 from search_spaces_files import SpaceFile, families, find, relatives
 
@@ -102,11 +101,7 @@ def main(
         _transfer(runs, policies[0]) if transfer else (),
         _speed(runs, policies[0], python) if speed else (),
     )
-    with output.open("w") if output is not None else nullcontext() as file:
-        for line in report:
-            click.echo(line)
-            if file is not None:
-                print(line, file=file, flush=True)
+    tell(report, output)
 
 
 def _policies(strategies: str, every: bool) -> list[Policy]:

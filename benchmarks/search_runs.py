@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 import search_rivals
-from search_spaces_files import SpaceFile, families
+from search_spaces_files import SpaceFile, relatives
 
 from autotune import knowledge
 from autotune.leaderboard import Standing
@@ -94,9 +94,8 @@ class Runs:
     def knowing_relatives(self, policy: Policy) -> Standing:
         """Of each file, for each seed, with the trials of the relatives' cold searches."""
         cold = self._cold(policy)
-        kin = {file: family for family in families(self.files) for file in family}
         jobs = [
-            self._job(file, policy, _of_relatives(file, {each: cold[each] for each in kin[file]}))
+            self._job(file, policy, _known([cold[each] for each in relatives(file, self.files)]))
             for file in self.files
         ]
         return self._standing(f"{policy.name}, knowing relatives", _all_made(jobs, self.processes))
@@ -142,13 +141,12 @@ class Runs:
         return Standing.of(name, [[each.replayed for each in of] for of in made], self.trials)
 
 
-def _of_relatives(file: SpaceFile, cold: dict[SpaceFile, list[Made]]) -> list[list[TuningRecord]]:
-    """For each seed as many as the tuner lets a model learn from, of all relatives alike."""
-    others = [made for other, made in cold.items() if other != file]
-    each = max(1, knowledge.MOST // len(others))
+def _known(cold: Sequence[Sequence[Made]]) -> list[list[TuningRecord]]:
+    """For each seed as many trials as the tuner lets a model learn from, of all relatives alike."""
+    each = max(1, knowledge.MOST // len(cold))
     return [
         [record for made in seed for record in made.records[:each]]
-        for seed in zip(*others, strict=True)
+        for seed in zip(*cold, strict=True)
     ]
 
 

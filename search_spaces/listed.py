@@ -172,8 +172,10 @@ class ListedAssignments(Assignments):
             least += low
             if len(above):
                 cheap = np.flatnonzero(cost == low)
-                one = len(cheap) == 1
-                others = column != int(cheap[0]) if one else (cost > low)[column]
+                if len(cheap) == 1:
+                    others = column != int(cheap[0])  # a plain int leaves the column as bytes
+                else:
+                    others = (cost > low)[column]
                 dearer += others.view(np.uint8)
                 step = min(step, int(above.min()) - low)
         counts = dearer[places].astype(np.int64)

@@ -249,9 +249,9 @@ def test_searches_that_were_kept_are_not_made_again(spaces: Path, tmp_path: Path
 
 
 def test_searches_of_other_strategies_are_kept_apart(spaces: Path, tmp_path: Path) -> None:
-    search = module("search")
+    runs = module("search_runs")
     file, *_ = module("search_spaces_files").find([spaces], "tile")
-    kept = {search.Rivals("python", which, tmp_path).kept(file, 30, 2) for which in ("", "mls")}
+    kept = {runs.Rivals("python", which, tmp_path).kept(file, 30, 2) for which in ("", "mls")}
     assert len(kept) == 2
 
 
@@ -280,6 +280,23 @@ def test_joined_spaces_take_what_both_take(spaces: Path) -> None:
             assert measurement.time_s == pytest.approx(one.time_s + unit * other.time_s)
         else:
             assert not measurement.is_ok
+
+
+def test_the_tables_of_joined_spaces(
+    spaces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joins = module("joined_spaces")
+    monkeypatch.setattr(joins, "PAIRS", [("set/tile__d0", "set/alone__d3")])
+    words = [str(spaces), "--most", "300", "--seeds", "2", "--trials", "20"]
+    words += ["--strategies", "random,tabu", "-o", str(tmp_path / "out.md")]
+    done = CliRunner().invoke(joins.main, words)
+    assert done.exit_code == 0, done.output
+    assert done.output == (tmp_path / "out.md").read_text()
+    lines = done.output.splitlines()
+    assert lines[0].startswith("set/tile__d0 and set/alone__d3: ")
+    assert "All, 2 seeds each:" in lines
+    for name in ("random", "tabu"):
+        assert sum(line.startswith(f"| {name} |") for line in lines) == 2
 
 
 def test_joined_spaces_name_the_files_they_lack(spaces: Path) -> None:
