@@ -16,6 +16,7 @@ from cost_model.groups import Group, known_groups
 from cost_model.kept import KeptOfTuple
 from cost_model.refits import Effort, Refits
 from cost_model.table import FindTemplate, quantities_of
+from cost_model.trend import trend
 from records.record import TuningRecord
 from records.schedule import Schedule
 from records.target import Target
@@ -51,6 +52,10 @@ class _Fitted:
     coordinates: Coordinates
     process: GaussianProcess
     offset: float
+
+    def at(self, columns: Sequence[Column], doubts: Floats | None) -> Posterior:
+        inputs = self.coordinates(columns)
+        return self.process.at(inputs, _linear(inputs, doubts))
 
 
 @dataclass(frozen=True)
@@ -133,9 +138,7 @@ class GaussianProcessModel:
             own = schedules if len(places) == len(schedules) else [schedules[at] for at in places]
             columns = self._columns(template, own, workload, target)
             with single_threaded_products():
-                posterior = fitted.process.at(
-                    fitted.coordinates(columns), None if doubts is None else doubts[places]
-                )
+                posterior = fitted.at(columns, None if doubts is None else doubts[places])
             mean[places] = posterior.mean + fitted.offset
             deviation[places] = posterior.deviation
             parts.append((places, posterior))
@@ -207,12 +210,13 @@ class GaussianProcessModel:
         coordinates = Coordinates(self._met(template, examples.columns), len(self._context))
         surprises = examples.labels - examples.expected
         offset = float(surprises.sum()) / (len(surprises) + 1.0)
+        inputs = coordinates(examples.columns)
         observations = Observations(
-            coordinates(examples.columns),
+            inputs,
             surprises - offset,
             examples.noise,
             coordinates.groups,
-            examples.doubts,
+            _linear(inputs, examples.doubts),
         )
         found = self._memories[template].refits.hyperparameters(observations)
         if self._expectation is not None:
@@ -227,6 +231,11 @@ class GaussianProcessModel:
             return columns
         theirs = self._memories[template].knobs.columns(others)
         return [joined(pair) for pair in zip(columns, theirs, strict=True)]
+
+
+def _linear(inputs: Floats, doubts: Floats | None) -> Floats:
+    """What is learnt beside the smooth function: an expectation has its own idea of trends."""
+    return trend(inputs) if doubts is None else doubts
 
 
 def _unit(deviation: float) -> float:

@@ -16,7 +16,7 @@ from autotune.testing.cost_model import (
 )
 from cost_model import DEFAULT, MODELS, CostModel, make_model
 from cost_model.evaluate import pairwise_accuracy
-from records import Measurement, Status
+from records import Measurement, Schedule, Status
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -121,3 +121,26 @@ def test_a_noisy_time_weighs_less() -> None:
         model.fit([*known, record(doubtful, Measurement.ok(times_s))])
         scores.append(float(model.predict(workload(), TARGET, [doubtful]).score[0]))
     assert abs(scores[1] + np.log(true_s)) < abs(scores[0] + np.log(true_s))
+
+
+def test_the_further_beyond_the_values_measured_the_less_certain() -> None:
+    """Rows of 1, 2 and 4 were measured, a quarter faster with every doubling."""
+
+    def of(rows: int) -> list[Schedule]:
+        rest = {"order": "row", "unroll": 1, "vectors": False}
+        return [
+            Schedule.of(EXAMPLE.name, EXAMPLE.version, {"rows": rows, "columns": columns, **rest})
+            for columns in (1, 2, 4, 8)
+        ]
+
+    model = make_model("gaussian-process", 0, find_example)
+    model.fit(
+        [
+            record(each, Measurement.ok((0.75 ** np.log2(rows),)))
+            for rows in (1, 2, 4)
+            for each in of(rows)
+        ]
+    )
+    beyond = [model.predict(workload(), TARGET, of(rows)) for rows in (4, 8, 16, 32, 64, 128, 256)]
+    assert beyond[1].score.mean() > beyond[0].score.mean()
+    assert (np.diff([each.spread.mean() for each in beyond]) > 0.1 * beyond[0].spread.mean()).all()
