@@ -54,8 +54,8 @@ def _rows(
     op, progress = registry.op(result.workload.op), tuned.progress if tuned else None
     flops, time_s = op.flops(result.workload), result.ours.time_s or float("nan")
     floor_s = peaks.probe(device).floor_s(flops, op.bytes(result.workload))
-    ours = (label, *((str(progress.done), f"{progress.elapsed_s:.0f}") if progress else ("", "")))
-    ours += (f"{flops / time_s / 1e9:.1f}", f"{floor_s / time_s:.0%}")
+    spent = (str(progress.done), f"{progress.elapsed_s:.0f}") if progress else ("", "")
+    ours = (label, *spent, f"{flops / time_s / 1e9:.1f}", f"{floor_s / time_s:.0%}")
     lines = []
     for standing, ratio in result.rivals:
         rival_s = standing.time_s or float("nan")

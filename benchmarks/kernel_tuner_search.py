@@ -18,7 +18,6 @@ import json
 import os
 import random
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -137,4 +136,4 @@ def _search(cache: dict[str, Any], path: str, strategy: str, trials: int, seed: 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
