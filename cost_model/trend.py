@@ -20,8 +20,8 @@ DEVIATION = 0.15
 def trend(inputs: Floats) -> Floats:
     """Lines, then parabolas, at (examples, coordinates): (examples, 2 × coordinates).
 
-    Coordinates were measured from 0 to 1. There both have a mean of 0; a parabola has the weight
-    of a line at the ends.
+    Coordinates were measured from 0 to 1. There both have a mean of 0, and from the middle to an
+    end a parabola rises as much as a line.
     """
     lines = inputs - 0.5
     parabolas = 2.0 * (np.square(lines) - 1.0 / 12.0)

@@ -143,4 +143,5 @@ def test_the_further_beyond_the_values_measured_the_less_certain() -> None:
     )
     beyond = [model.predict(workload(), TARGET, of(rows)) for rows in (4, 8, 16, 32, 64, 128, 256)]
     assert beyond[1].score.mean() > beyond[0].score.mean()
-    assert (np.diff([each.spread.mean() for each in beyond]) > 0.1 * beyond[0].spread.mean()).all()
+    steps = np.diff([each.spread.mean() for each in beyond])
+    assert steps.min() > 0.5 * steps[0] > 0.0, "it levels off, as without trend"
